@@ -1,0 +1,53 @@
+//! The scalar definition of every format: encode, decode. This is the oracle that each SIMD kernel
+//! is tested against, so it is written to be obviously right, never to be fast.
+//!
+//! Formats: ggml's `ggml-quants` reference functions, as stated in the GGUF specification.
+
+mod float;
+mod q4_0;
+mod q8_0;
+
+pub use q4_0::BlockQ4_0;
+pub use q8_0::BlockQ8_0;
+
+use crate::DType;
+
+/// Weights in a block of Q4_0, Q8_0 and of quantized activations.
+pub const QK: usize = 32;
+
+/// Decodes one row: `bytes` holds `out.len()` weights of `dtype`.
+///
+/// # Panics
+/// When `bytes` is not exactly as long as `dtype.row_bytes(out.len())`.
+pub fn decode_row(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(dtype.row_bytes(out.len()), Some(bytes.len()), "a {dtype} row of {}", out.len());
+    match dtype {
+        DType::F32 => float::decode_f32(bytes, out),
+        DType::F16 => float::decode_f16(bytes, out),
+        DType::BF16 => float::decode_bf16(bytes, out),
+        DType::Q4_0 => q4_0::decode(bytes, out),
+        DType::Q8_0 => q8_0::decode(bytes, out),
+        _ => unreachable!("codec for {dtype}"),
+    }
+}
+
+/// Can [`encode_row`] write this type?
+pub fn can_encode(dtype: DType) -> bool {
+    dtype.is_float() || matches!(dtype, DType::Q4_0 | DType::Q8_0)
+}
+
+/// Encodes one row of weights as `dtype` (one for which [`can_encode`] holds).
+///
+/// # Panics
+/// When `out` is not exactly as long as `dtype.row_bytes(x.len())`, or `dtype` is read-only.
+pub fn encode_row(dtype: DType, x: &[f32], out: &mut [u8]) {
+    assert_eq!(dtype.row_bytes(x.len()), Some(out.len()), "a {dtype} row of {}", x.len());
+    match dtype {
+        DType::F32 => float::encode_f32(x, out),
+        DType::F16 => float::encode_f16(x, out),
+        DType::BF16 => float::encode_bf16(x, out),
+        DType::Q4_0 => q4_0::encode(x, out),
+        DType::Q8_0 => q8_0::encode(x, out),
+        _ => panic!("{dtype} is a read-only type"),
+    }
+}

@@ -1,0 +1,1 @@
+//! Runs a mapped GGUF Gemma model.
