@@ -65,4 +65,5 @@ def text_golden(folder, arch, tokens, variants=VARIANTS):
 
 
 def save(tensors, path, **metadata):
+    assert len(metadata) <= 1  # safetensors writes several in a random order
     save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)

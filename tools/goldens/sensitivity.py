@@ -108,13 +108,12 @@ def alterations(s, config):
     """name -> function altering a freshly loaded model."""
     gemma3 = s.arch == "gemma3"
     types = list(config.layer_types)
+    both = len(set(types)) == 2
     other = ["full_attention" if t == "sliding_attention" else "sliding_attention" for t in types]
     a = {
         "no window": lambda m: set_window(m, 4096),
         "window one more": lambda m: set_window(m, s.window + 1),
         "window one less": lambda m: set_window(m, s.window - 1),
-        "all layers sliding": lambda m: set_layer_types(m, ["sliding_attention"] * len(types)),
-        "all layers global": lambda m: set_layer_types(m, ["full_attention"] * len(types)),
         "query scale 1/sqrt(head_dim)": lambda m: scale_queries(m, (s.query_scalar / s.head_dim) ** 0.5),
         "RoPE pairs neighbours": interleave_rope,
         "no post-attention norm": lambda m: drop(m, "post_attention_layernorm"),
@@ -128,6 +127,9 @@ def alterations(s, config):
         "SiLU for GELU": lambda m: activation(m, nn.SiLU()),
         "exact GELU for tanh GELU": lambda m: activation(m, nn.GELU()),
     }
+    if both:
+        a["all layers global"] = lambda m: set_layer_types(m, ["full_attention"] * len(types))
+        a["all layers sliding"] = lambda m: set_layer_types(m, ["sliding_attention"] * len(types))
     if s.kv > 1 and s.heads > s.kv:
         a["kv heads dealt in turn"] = swap_kv
     if (s.hidden ** 0.5) % 1:
@@ -141,9 +143,12 @@ def alterations(s, config):
             "no k norm": lambda m: drop(m, "k_norm"),
             "q norm weight 1": lambda m: unit_norms(m, "q_norm"),
             "k norm weight 1": lambda m: unit_norms(m, "k_norm"),
-            "global RoPE base in sliding layers": lambda m: rope(m, "sliding_attention", lambda _: inv_freq(base["full_attention"], s.head_dim)),
-            "local RoPE base in global layers": lambda m: rope(m, "full_attention", lambda _: inv_freq(base["sliding_attention"], s.head_dim) / factor),
+            "global RoPE base in sliding layers": lambda m: rope(
+                m, "sliding_attention", lambda _: inv_freq(base["full_attention"], s.head_dim)),
         }
+        if both:
+            a["local RoPE base in global layers"] = lambda m: rope(
+                m, "full_attention", lambda _: inv_freq(base["sliding_attention"], s.head_dim) / factor)
         if factor != 1:
             a["RoPE scaling left out"] = lambda m: rope(m, "full_attention", lambda f: f * factor)
             a["RoPE scaling in sliding layers too"] = lambda m: rope(m, "sliding_attention", lambda f: f / factor)
@@ -180,6 +185,20 @@ def f64_logits(model, tokens):
         return model(input_ids=torch.tensor(tokens)[None], use_cache=False).logits[0]
 
 
+def int8_activations(model):
+    """Round every quantizable matrix's input to int8 blocks of 32 with an f32 scale, as integer kernels do."""
+    def hook(_, args):
+        x = args[0]
+        if x.shape[-1] % 32:
+            return None
+        b = x.reshape(-1, 32)
+        d = b.abs().amax(1, keepdim=True) / 127
+        return ((b / d.clamp_min(1e-30)).round() * d).reshape(x.shape),
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "vision_tower" not in name:
+            module.register_forward_pre_hook(hook)
+
+
 def measure(s, folder, arch, tokens, out):
     """Print and return {name: figure}; fail where a feature does not show."""
     ref = out["logits"].double()
@@ -191,6 +210,13 @@ def measure(s, folder, arch, tokens, out):
         if k in out:
             agree = (out[k].argmax(1) == ref.argmax(1)).float().mean().item()
             print(f"  {k:40} {rel(out[k]):.2e}  top-1 agrees {agree:.0%}")
+    for k in ("logits_q8_0", "logits_q4_0"):  # what a test of an integer path has to allow
+        if k in out:
+            model = golden.load(folder, arch)
+            golden.quantize(model, *golden.VARIANTS[k])
+            int8_activations(model)
+            figure = (golden.logits(model, tokens) - out[k]).pow(2).mean().sqrt() / out[k].std()
+            print(f"  {k + ', int8 activations, against it':40} {figure:.2e}")
     noise = rel(f64_logits(golden.load(folder, arch), tokens))
     print(f"  {'f64 instead of f32':40} {noise:.2e}")
     report = {"f64": noise}

@@ -19,6 +19,7 @@ import io
 import json
 
 import sentencepiece
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2 as pb
 
 NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
@@ -177,3 +178,7 @@ def write(folder, vocab, soft_token=False, model_file=False):
         json.dumps(tokenizer_config(vocab, soft_token), ensure_ascii=False, indent=1) + "\n", "utf-8")
     if model_file:
         (folder / "tokenizer.model").write_bytes(sentencepiece_model(vocab))
+        spm = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+        tok = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        for text in ("Hello  world,\n\n\nhow <b>are</b> you? <start_of_turn> \u00e9\u00e8 \U0001f600 aaaaaaaa \t12", " the the  the"):
+            assert spm.encode(text) == tok.encode(text, add_special_tokens=False).ids, text
