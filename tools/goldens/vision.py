@@ -150,6 +150,9 @@ def measure(s, folder, out, inputs, pixels):
     changed = lambda x, ref: ((x.double() - ref.double()).pow(2).mean().sqrt() / ref.double().std()).item()
     report = {}
     px, ref = inputs["one"]["pixel_values"], out["features_1"]
+    model = golden.load(folder, "mm").double()
+    with sensitivity.double_precision():
+        report["features: f64 instead of f32"] = noise = changed(features(model, px.double())[0], ref)
     for name, alter in towers.items():
         model = golden.load(folder, "mm")
         alter(model)
@@ -175,5 +178,6 @@ def measure(s, folder, out, inputs, pixels):
           f"tokens {', '.join(str(len(out['tokens_' + n])) for n in PROMPTS)}")
     for name, figure in report.items():
         print(f"  {name:48} {figure:.2e}")
-    silent = [n for n, v in report.items() if v < (5e-5 if "exact GELU" in n else sensitivity.LIMIT)]  # f32 noise is 1e-6
+    limit = lambda n: sensitivity.SMALL_LIMIT * noise if "exact GELU" in n else sensitivity.LIMIT
+    silent = [n for n, v in report.items() if "f64" not in n and v < limit(n)]
     assert not silent, f"not noticed: {', '.join(silent)}"
