@@ -31,11 +31,14 @@ use crate::{DType, Matrix};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod ceiling;
 mod isa;
+mod panel;
 mod scalar;
 
 use isa::Active;
 pub use isa::*;
+use panel::Lines;
 
 /// What kind of activations the kernels of a type read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,10 @@ pub struct Rows<'a> {
 pub struct Scratch {
     /// A decoded row or strip.
     pub(crate) f32s: Vec<f32>,
+    /// Activations, laid out as a kernel reads them.
+    pack: Lines,
+    /// A strip of weights, unpacked.
+    panel: Lines,
 }
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:
