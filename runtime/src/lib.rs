@@ -1,1 +1,3 @@
 //! Runs a mapped GGUF Gemma model.
+
+pub mod tokenizer;
