@@ -10,6 +10,7 @@ pub mod forward;
 pub mod kv_cache;
 pub mod model;
 pub mod session;
+pub mod tokenizer;
 pub mod weights;
 
 pub use batch::{Batch, Row};
