@@ -1,3 +1,5 @@
 //! Runs a mapped GGUF Gemma model.
 
+pub mod chat;
+pub mod sampler;
 pub mod tokenizer;
