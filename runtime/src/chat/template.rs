@@ -21,8 +21,8 @@ const NAME: &str = "chat";
 pub(super) struct Template {
     environment: Environment<'static>,
     source: String,
-    /// The texts of the tokens that templates name.
-    special: [(&'static str, String); 4],
+    /// The texts of the tokens that templates name, and what else they may ask for.
+    globals: Value,
 }
 
 impl Template {
@@ -33,14 +33,15 @@ impl Template {
         let environment = environment(source).map_err(|err| describe(&err))?;
         let ids = tokenizer.special();
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-        let special = [
-            ("bos_token", ids.bos),
-            ("eos_token", ids.eos.first().copied()),
-            ("unk_token", ids.unknown),
-            ("pad_token", ids.padding),
-        ]
-        .map(|(name, id)| (name, text(id).to_string()));
-        Ok(Template { environment, source: source.to_string(), special })
+        let globals = context! {
+            bos_token => text(ids.bos),
+            eos_token => text(ids.eos.first().copied()),
+            unk_token => text(ids.unknown),
+            pad_token => text(ids.padding),
+            tools => (),
+            documents => (),
+        };
+        Ok(Template { environment, source: source.to_string(), globals })
     }
 
     pub(super) fn source(&self) -> &str {
@@ -58,16 +59,12 @@ impl Template {
         // Stand-ins take four bytes for one; the rest is room for what templates say themselves.
         let limit = 8 * texts + 1024 * messages.len() + MAX_SOURCE;
         let messages: Vec<Value> = messages.iter().map(|m| value(m, guarded)).collect();
-        let special = Value::from_iter(self.special.iter().map(|(k, v)| (*k, v.as_str())));
-        let own = context! {
-            messages, add_generation_prompt, tools => Value::from(()), documents => Value::from(()),
-        };
+        let own = context! { messages, add_generation_prompt };
         let failed = |err: Error| ChatError::Failed(describe(&err));
         let mut out = Bounded { bytes: Vec::new(), limit, over: false };
-        let rendered = self
-            .environment
-            .get_template(NAME)
-            .and_then(|t| t.render_captured_to(context! { ..own, ..special }, &mut out).map(drop));
+        let rendered = self.environment.get_template(NAME).and_then(|t| {
+            t.render_captured_to(context! { ..own, ..self.globals.clone() }, &mut out).map(drop)
+        });
         match rendered {
             Err(_) if out.over => Err(ChatError::TooLong { limit }),
             Err(err) => Err(failed(err)),

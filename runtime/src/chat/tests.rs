@@ -185,7 +185,7 @@ fn templates_find_what_transformers_gives_them() {
             "{{ messages | tojson }}",
             r#"[{"role": "user", "content": "a <b> & 'c'\n"}, {"role": "assistant", "content": "d"}]"#,
         ),
-        ("{{ '\\\\u003c' | tojson }}", r#""\\\\u003c""#),
+        ("{{ '\\\\u003c' | tojson }}", r#""\\u003c""#),
         (
             "{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
             "user",
