@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use quant::DType;
-use quant::codec;
+use quant::codec::{self, Encoder};
 use quant::gguf::{Layout, TensorSpec};
 
 use crate::error::Position;
@@ -41,11 +41,17 @@ struct Chunk {
 }
 
 /// A thread's buffers.
-#[derive(Default)]
 struct Buffers {
+    encoder: Encoder,
     raw: Vec<u8>,
     weights: Vec<f32>,
     encoded: Vec<u8>,
+}
+
+impl Buffers {
+    fn new(encoder: Encoder) -> Self {
+        Buffers { encoder, raw: Vec::new(), weights: Vec::new(), encoded: Vec::new() }
+    }
 }
 
 /// Writes all files of `plan`; the lengths they have.
@@ -146,11 +152,12 @@ fn work(
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<(), ConvertError> {
+    let encoder = Encoder::detect();
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let worker = || {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(encoder);
         loop {
             if failed.load(Ordering::Relaxed) {
                 return;
@@ -203,9 +210,7 @@ fn convert(
     } else {
         let out = &mut buffers.encoded;
         out.resize(output_row * chunk.rows, 0);
-        for (w, o) in buffers.weights.chunks_exact(job.cols).zip(out.chunks_exact_mut(output_row)) {
-            codec::encode_row(job.to, w, o);
-        }
+        buffers.encoder.encode(job.to, &buffers.weights, out);
         out
     };
     job.output.write_at(output, job.offset + chunk.row * output_row as u64)?;
@@ -275,7 +280,8 @@ pub(crate) fn same_weights(source: &Source, a: usize, b: usize) -> Result<bool, 
     let (Some(bytes_a), Some(bytes_b)) = (from_a.row_bytes(cols), from_b.row_bytes(cols)) else {
         return Ok(false);
     };
-    let (mut left, mut right) = (Buffers::default(), Buffers::default());
+    let encoder = Encoder::detect();
+    let (mut left, mut right) = (Buffers::new(encoder), Buffers::new(encoder));
     let step = (CHUNK / bytes_a as u64).max(1);
     for row in (0..rows).step_by(step as usize) {
         let chunk = Chunk { job: 0, row, rows: step.min(rows - row) as usize };

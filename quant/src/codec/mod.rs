@@ -3,10 +3,12 @@
 //!
 //! Formats: ggml's `ggml-quants` reference functions, as stated in the GGUF specification.
 
+mod encode_fast;
 mod float;
 mod q4_0;
 mod q8_0;
 
+pub use encode_fast::Encoder;
 pub use q4_0::BlockQ4_0;
 pub use q8_0::BlockQ8_0;
 
