@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use quant::DType;
-use quant::codec;
+use quant::codec::FastCodec;
 use quant::gguf::{Layout, TensorSpec};
 
 use crate::error::Position;
@@ -41,11 +41,23 @@ struct Chunk {
 }
 
 /// A thread's buffers.
-#[derive(Default)]
 struct Buffers {
+    codec: FastCodec,
     raw: Vec<u8>,
     weights: Vec<f32>,
     encoded: Vec<u8>,
+}
+
+impl Buffers {
+    fn new(codec: FastCodec) -> Self {
+        Buffers { codec, raw: Vec::new(), weights: Vec::new(), encoded: Vec::new() }
+    }
+
+    /// Decodes all of `raw`, which holds `count` weights.
+    fn decode(&mut self, from: DType, count: usize) {
+        self.weights.resize(count, 0.0);
+        self.codec.decode(from, &self.raw, &mut self.weights);
+    }
 }
 
 /// Writes all files of `plan`; the lengths they have.
@@ -146,11 +158,12 @@ fn work(
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<(), ConvertError> {
+    let codec = FastCodec::detect();
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let worker = || {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(codec);
         loop {
             if failed.load(Ordering::Relaxed) {
                 return;
@@ -193,7 +206,7 @@ fn convert(
 ) -> Result<u64, ConvertError> {
     let (source_row, output_row) = job.row_bytes;
     read_rows(source, job.source, source_row, chunk, &mut buffers.raw)?;
-    decode_rows(job.from, job.cols, &buffers.raw, chunk.rows, &mut buffers.weights);
+    buffers.decode(job.from, job.cols * chunk.rows);
     if job.add_one {
         buffers.weights.iter_mut().for_each(|w| *w += 1.0);
     }
@@ -203,9 +216,7 @@ fn convert(
     } else {
         let out = &mut buffers.encoded;
         out.resize(output_row * chunk.rows, 0);
-        for (w, o) in buffers.weights.chunks_exact(job.cols).zip(out.chunks_exact_mut(output_row)) {
-            codec::encode_row(job.to, w, o);
-        }
+        buffers.codec.encode(job.to, &buffers.weights, out);
         out
     };
     job.output.write_at(output, job.offset + chunk.row * output_row as u64)?;
@@ -223,13 +234,6 @@ fn read_rows(
     let file = &source.files[tensor.file];
     let offset = tensor.offset + chunk.row * row_bytes as u64;
     io::read_exact_at(&file.file, raw, offset).map_err(ConvertError::io("read", &file.path))
-}
-
-fn decode_rows(from: DType, cols: usize, raw: &[u8], rows: usize, weights: &mut Vec<f32>) {
-    weights.resize(cols * rows, 0.0);
-    for (r, w) in raw.chunks_exact(raw.len() / rows).zip(weights.chunks_exact_mut(cols)) {
-        codec::decode_row(from, r, w);
-    }
 }
 
 /// The largest magnitude that `dtype` stores as a finite number. Block formats store a scale in
@@ -275,7 +279,8 @@ pub(crate) fn same_weights(source: &Source, a: usize, b: usize) -> Result<bool, 
     let (Some(bytes_a), Some(bytes_b)) = (from_a.row_bytes(cols), from_b.row_bytes(cols)) else {
         return Ok(false);
     };
-    let (mut left, mut right) = (Buffers::default(), Buffers::default());
+    let codec = FastCodec::detect();
+    let (mut left, mut right) = (Buffers::new(codec), Buffers::new(codec));
     let step = (CHUNK / bytes_a as u64).max(1);
     for row in (0..rows).step_by(step as usize) {
         let chunk = Chunk { job: 0, row, rows: step.min(rows - row) as usize };
@@ -287,8 +292,8 @@ pub(crate) fn same_weights(source: &Source, a: usize, b: usize) -> Result<bool, 
             }
             continue;
         }
-        decode_rows(*from_a, cols, &left.raw, chunk.rows, &mut left.weights);
-        decode_rows(*from_b, cols, &right.raw, chunk.rows, &mut right.weights);
+        left.decode(*from_a, cols * chunk.rows);
+        right.decode(*from_b, cols * chunk.rows);
         if left.weights != right.weights {
             return Ok(false);
         }

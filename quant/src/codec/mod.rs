@@ -3,6 +3,7 @@
 //!
 //! Formats: ggml's `ggml-quants` reference functions, as stated in the GGUF specification.
 
+mod fast;
 mod float;
 mod k_scales;
 mod q4_0;
@@ -14,6 +15,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub use fast::FastCodec;
 pub use k_scales::KScales;
 pub use q4_0::BlockQ4_0;
 pub use q4_1::BlockQ4_1;
