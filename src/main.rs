@@ -8,6 +8,7 @@ mod commands;
 mod format;
 mod interrupt;
 mod npy;
+mod progress;
 
 use std::process::ExitCode;
 
