@@ -153,7 +153,9 @@ impl Bench {
             self.read_gb_s.push(read);
             self.int8_gops.extend(int8);
             let (rate, ceiling) = match test {
-                Test::Decode(n) => (per_second * self.bytes_per_token(depth + n / 2) / 1e9, Some(read)),
+                Test::Decode(n) => {
+                    (per_second * self.bytes_per_token(depth + n / 2) / 1e9, Some(read))
+                }
                 Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, int8),
             };
             out.tokens_per_second.push(per_second);
@@ -279,7 +281,9 @@ fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
 }
 
 fn print_csv(results: &[Outcome]) {
-    println!("test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,share_of_int8_peak");
+    println!(
+        "test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,share_of_int8_peak"
+    );
     for r in results {
         let pair = [median(&r.rate), median(&r.share)].map(|v| format!("{v:.4}")).join(",");
         let (read, int8) = match r.test {

@@ -35,7 +35,10 @@ pub(super) fn run(
         let _ = editor.load_history(path);
     }
     let name = model.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    eprintln!("{name}, {} positions. /help lists the commands.", generator.session().cache().context());
+    eprintln!(
+        "{name}, {} positions. /help lists the commands.",
+        generator.session().cache().context()
+    );
     let mut system = system;
     let mut turns: Vec<Message> = Vec::new();
     while let Some(line) = read_message(&mut editor)? {

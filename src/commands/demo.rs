@@ -15,8 +15,12 @@ use crate::args::DemoArgs;
 use crate::{format, interrupt};
 
 /// Prompts that the demo model was trained to answer.
-const PROMPTS: [&str; 4] =
-    ["Hello! Who are you?", "What is the capital of France?", "What is 3 + 4?", "Tell me a story about a fox."];
+const PROMPTS: [&str; 4] = [
+    "Hello! Who are you?",
+    "What is the capital of France?",
+    "What is 3 + 4?",
+    "Tell me a story about a fox.",
+];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     interrupt::install()?;
