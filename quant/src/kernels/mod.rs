@@ -4,13 +4,42 @@
 //! Float weights take f32 activations; block formats take activations quantized to int8 blocks of
 //! 32 with an f32 scale and the integer sum of each block, so that the unsigned nibbles of the file
 //! can be multiplied as they are and the offset becomes one correction a block.
+//!
+//! # Where things are
+//!
+//! [`Kernels`] checks shapes, then hands a checked [`Job`] to the first instruction set, from the
+//! chosen one downwards, that has a kernel for the format: `scalar` has one for each. Every
+//! instruction set is a folder (or file) of its own, named in the two `match`es at the end of this
+//! file and nowhere else; each is an `impl` on its token (see [`isa`](Isa)) with three functions:
+//!
+//! ```ignore
+//! fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]);
+//! fn handles(self, dtype: DType) -> bool;
+//! fn matmul(self, job: Job<'_>, scratch: &mut Scratch);   // only when it handles job.w.dtype()
+//! ```
+//!
+//! To add a format to an instruction set, write its kernels in a file beside the others and name it
+//! in that set's `handles` and `matmul`. The tests in `tests/kernels.rs` run every set of this CPU
+//! against scalar for every [`DType`], so that they find the new one by themselves.
 
 use std::ops::Range;
 
 use crate::codec::QK;
 use crate::{DType, Matrix};
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod ceiling;
+mod isa;
+mod panel;
+mod prefetch;
 mod scalar;
+
+use isa::Active;
+pub use isa::*;
+use panel::Lines;
 
 /// What kind of activations the kernels of a type read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,29 +75,112 @@ pub struct Rows<'a> {
     pub sum: &'a [i32],
 }
 
-/// Scratch memory of one thread: unpacked weight strips. Grows to what is needed and stays.
+/// Scratch memory of one thread: unpacked weight strips, prepared activations. Grows to what is
+/// needed and stays.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// A decoded row or strip.
     pub(crate) f32s: Vec<f32>,
+    /// Activations, laid out as a kernel reads them.
+    pack: Lines,
+    /// A strip of weights, unpacked.
+    panel: Lines,
+}
+
+/// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:
+/// `rows` lies within `w`, `x.cols == w.cols()`, the slices of `x` that the format reads are exactly
+/// as long as `x.n` and `x.cols` say, neither is empty, `ld ≥ rows.len()` and
+/// `y.len() ≥ (x.n - 1) · ld + rows.len()`.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    w: Matrix<'a>,
+    rows: Range<usize>,
+    x: Rows<'a>,
+    y: &'a mut [f32],
+    ld: usize,
+}
+
+impl<'a> Job<'a> {
+    /// `None` when there is nothing to compute.
+    fn check(
+        w: Matrix<'a>,
+        rows: Range<usize>,
+        x: Rows<'a>,
+        y: &'a mut [f32],
+        ld: usize,
+    ) -> Option<Self> {
+        assert!(rows.start <= rows.end && rows.end <= w.rows() && x.cols == w.cols());
+        if x.n == 0 || rows.is_empty() {
+            return None;
+        }
+        assert!(ld >= rows.len());
+        let end = (x.n - 1).checked_mul(ld).and_then(|y0| y0.checked_add(rows.len()));
+        assert!(end.is_some_and(|end| end <= y.len()));
+        let elems = x.n.checked_mul(x.cols).expect("activations that fit memory");
+        match Input::of(w.dtype()) {
+            Input::F32 => assert!(x.x.len() == elems),
+            Input::Q8 => {
+                assert!(x.cols.is_multiple_of(QK) && x.q.len() == elems);
+                assert!(x.scale.len() == elems / QK && x.sum.len() == elems / QK);
+            }
+        }
+        Some(Job { w, rows, x, y, ld })
+    }
 }
 
 /// The kernels of one instruction set, chosen at run time.
 #[derive(Clone, Copy, Debug)]
-pub struct Kernels {}
+pub struct Kernels {
+    active: Active,
+}
 
 impl Kernels {
     /// The best that this CPU runs.
     pub fn detect() -> Self {
-        Kernels {}
+        Isa::ALL.into_iter().find_map(Kernels::for_isa).expect("scalar is always there")
+    }
+
+    /// Those of one instruction set, if this CPU has it.
+    pub fn for_isa(isa: Isa) -> Option<Self> {
+        Active::new(isa).map(|active| Kernels { active })
+    }
+
+    /// Those that the environment variable `LAPIDARY_ISA` names; the best when it is not set.
+    pub fn from_env() -> Result<Self, IsaError> {
+        match std::env::var_os("LAPIDARY_ISA") {
+            None => Ok(Kernels::detect()),
+            Some(name) => {
+                let name = name.to_string_lossy().into_owned();
+                Isa::from_name(&name).and_then(Kernels::for_isa).ok_or(IsaError { name })
+            }
+        }
+    }
+
+    /// The instruction set asked for. Formats it has no kernel for use the next best one.
+    pub fn isa(&self) -> Isa {
+        self.active.isa()
+    }
+
+    /// The instruction set that multiplies weights of this type.
+    pub fn isa_for(&self, dtype: DType) -> Isa {
+        self.active_for(dtype).isa()
+    }
+
+    fn active_for(&self, dtype: DType) -> Active {
+        let mut active = self.active;
+        while !active.handles(dtype) {
+            active = active.next().expect("scalar handles every type");
+        }
+        active
     }
 
     /// Quantizes one row of activations in blocks of 32: `scale = max|x| / 127`,
     /// `q = round_ties_even(x / scale)`, `sum = Σ q`. `q` is as long as `x`, the others 1/32 of it.
+    /// Every instruction set gives the same bits.
     pub fn quantize(&self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         assert!(x.len().is_multiple_of(QK) && q.len() == x.len());
         assert!(scale.len() == x.len() / QK && sum.len() == scale.len());
-        scalar::quantize(x, q, scale, sum);
+        self.active.quantize(x, q, scale, sum);
     }
 
     /// `y[t * ld + i] = Σ_c x[t][c] · W[rows.start + i][c]` for every `t < x.n`, `i < rows.len()`.
@@ -84,19 +196,58 @@ impl Kernels {
         ld: usize,
         scratch: &mut Scratch,
     ) {
-        assert!(rows.start <= rows.end && rows.end <= w.rows() && x.cols == w.cols());
-        if x.n == 0 || rows.is_empty() {
-            return;
+        if let Some(job) = Job::check(w, rows, x, y, ld) {
+            self.active_for(w.dtype()).matmul(job, scratch);
         }
-        assert!(ld >= rows.len() && y.len() >= (x.n - 1) * ld + rows.len());
-        match Input::of(w.dtype()) {
-            Input::F32 => assert!(x.x.len() == x.n * x.cols),
-            Input::Q8 => {
-                let blocks = x.n * (x.cols / QK);
-                assert!(x.q.len() == blocks * QK && x.scale.len() == blocks);
-                assert!(x.sum.len() == blocks);
-            }
+    }
+}
+
+/// `LAPIDARY_ISA` names no instruction set of this CPU.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this CPU has no {name:?} kernels; it has {}",
+    Isa::available().iter().map(|i| i.name()).collect::<Vec<_>>().join(", "))]
+pub struct IsaError {
+    /// What was asked for.
+    pub name: String,
+}
+
+/// The one place where an instruction set is turned into its kernels.
+impl Active {
+    fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) => isa.quantize(x, q, scale, sum),
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(isa) => isa.avx2().quantize(x, q, scale, sum),
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(isa) => isa.quantize(x, q, scale, sum),
+            _ => scalar::quantize(x, q, scale, sum),
         }
-        scalar::matmul(w, rows, x, y, ld, scratch);
+    }
+
+    fn handles(self, dtype: DType) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) => isa.handles(dtype),
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(isa) => isa.handles(dtype),
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(isa) => isa.handles(dtype),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(_) | Active::NeonI8mm(_) => false,
+            Active::Scalar => true,
+        }
+    }
+
+    fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) => isa.matmul(job, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(isa) => isa.matmul(job, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(isa) => isa.matmul(job, scratch),
+            _ => scalar::matmul(job, scratch),
+        }
     }
 }

@@ -1,9 +1,6 @@
 //! The oracle: what every kernel must compute, in the plainest way.
 
-use std::ops::Range;
-
-use super::{Input, Rows, Scratch};
-use crate::Matrix;
+use super::{Input, Job, Scratch};
 use crate::codec::{QK, decode_row};
 
 pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
@@ -20,14 +17,8 @@ pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i3
 }
 
 /// Decodes each weight row and takes the dot product with the activations as they are stored.
-pub(super) fn matmul(
-    w: Matrix<'_>,
-    rows: Range<usize>,
-    x: Rows<'_>,
-    y: &mut [f32],
-    ld: usize,
-    scratch: &mut Scratch,
-) {
+pub(super) fn matmul(job: Job<'_>, scratch: &mut Scratch) {
+    let Job { w, rows, x, y, ld } = job;
     let cols = w.cols();
     scratch.f32s.resize(cols, 0.0);
     for (i, r) in rows.enumerate() {

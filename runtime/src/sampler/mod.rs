@@ -75,6 +75,11 @@ impl Sampler {
         Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
     }
 
+    /// Forgets the tokens it took note of: another sequence begins. The random numbers go on.
+    pub fn forget(&mut self) {
+        self.history.clear();
+    }
+
     /// Takes note of a token of the sequence, drawn or given, for the repetition penalty.
     pub fn accept(&mut self, token: u32) {
         if self.params.repeat_penalty == 1.0 || self.params.repeat_last_n == Some(0) {

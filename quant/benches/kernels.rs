@@ -1,0 +1,163 @@
+//! Kernels against the ceilings of the machine: decode as a share of the read bandwidth, prefill as
+//! a share of the int8 peak. The ceiling is measured again before every kernel, and each pair runs
+//! several times: on a machine with neighbours only the best pairs mean anything.
+//!
+//! ```text
+//! cargo bench -p lapidary-quant --bench kernels [-- FILTER...]
+//! ```
+//!
+//! A filter is a piece of a line's name, such as `avx512`, `prefill`, `q4_0` or `2t`.
+
+use std::time::{Duration, Instant};
+
+use lapidary_quant::codec::QK;
+use lapidary_quant::kernels::ceiling::{int8_peak, read_bandwidth};
+use lapidary_quant::kernels::{Isa, Kernels, Rows, Scratch};
+use lapidary_quant::{DType, Matrix};
+
+const DTYPES: [DType; 2] = [DType::Q4_0, DType::Q8_0];
+/// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B.
+const SHAPES: [(usize, usize); 4] = [(1152, 1152), (6912, 1152), (1152, 6912), (2048, 5376)];
+const TOKENS: [usize; 4] = [16, 64, 128, 512];
+const ROUNDS: usize = 9;
+
+fn noise(n: usize) -> Vec<u8> {
+    let mut s = 0x9E37_79B9_7F4A_7C15u64;
+    let mut out = Vec::with_capacity(n + 8);
+    while out.len() < n {
+        s ^= s >> 12;
+        s ^= s << 25;
+        s ^= s >> 27;
+        out.extend(s.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(n);
+    out
+}
+
+/// Random bytes as weights: only the scales must be sane.
+fn weights(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let row = dtype.row_bytes(cols).expect("whole blocks");
+    let mut data = noise(row);
+    for block in data.chunks_exact_mut(dtype.block_bytes()) {
+        block[..2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+    }
+    data.repeat(rows)
+}
+
+struct Acts {
+    n: usize,
+    cols: usize,
+    q: Vec<i8>,
+    scale: Vec<f32>,
+    sum: Vec<i32>,
+}
+
+impl Acts {
+    fn new(n: usize, cols: usize) -> Self {
+        let q: Vec<i8> = noise(n * cols).into_iter().map(|b| (b as i8).max(-127)).collect();
+        let sum = q.chunks(QK).map(|b| b.iter().map(|&q| i32::from(q)).sum()).collect();
+        Acts { n, cols, q, scale: vec![0.01; n * cols / QK], sum }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows { n: self.n, cols: self.cols, x: &[], q: &self.q, scale: &self.scale, sum: &self.sum }
+    }
+}
+
+/// Seconds that one multiplication takes on `threads` threads.
+fn time(kernels: Kernels, w: Matrix<'_>, x: &Acts, threads: usize, min: Duration) -> f64 {
+    let part = w.rows().div_ceil(threads).next_multiple_of(16);
+    let barrier = std::sync::Barrier::new(threads);
+    std::thread::scope(|s| {
+        let each: Vec<_> = (0..threads)
+            .map(|t| {
+                let barrier = &barrier;
+                s.spawn(move || {
+                    let rows = (t * part).min(w.rows())..((t + 1) * part).min(w.rows());
+                    let mut y = vec![0.0; x.n * rows.len()];
+                    let (ld, mut scratch) = (rows.len(), Scratch::default());
+                    barrier.wait();
+                    let (begin, mut times) = (Instant::now(), 0);
+                    while times < 2 || begin.elapsed() < min {
+                        kernels.matmul(w, rows.clone(), x.rows(), &mut y, ld, &mut scratch);
+                        times += 1;
+                    }
+                    begin.elapsed().as_secs_f64() / f64::from(times)
+                })
+            })
+            .collect();
+        each.into_iter().map(|t| t.join().expect("a worker")).fold(0.0, f64::max)
+    })
+}
+
+fn median(mut v: Vec<f64>) -> f64 {
+    v.sort_by(f64::total_cmp);
+    v[v.len() / 2]
+}
+
+/// Prints best and median of `ROUNDS` interleaved pairs of a kernel and its ceiling.
+fn report(name: &str, unit: &str, mut pair: impl FnMut() -> (f64, f64)) {
+    let (mut got, mut ceiling) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        let (g, c) = pair();
+        got.push(g);
+        ceiling.push(c);
+    }
+    let best = |v: &[f64]| v.iter().copied().fold(0.0, f64::max);
+    let shares = got.iter().zip(&ceiling).map(|(g, c)| g / c).collect();
+    println!(
+        "{name:<46} {:7.1} of {:7.1} {unit}  best/best {:5.1}%  median of pairs {:5.1}%",
+        best(&got),
+        best(&ceiling),
+        100.0 * best(&got) / best(&ceiling),
+        100.0 * median(shares),
+    );
+}
+
+fn main() {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |name: &str| filters.iter().all(|f| name.contains(f.as_str()));
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let counts = if cores > 1 { vec![1, cores] } else { vec![1] };
+    let big = noise(512 << 20);
+    for isa in Isa::available().into_iter().filter(|&i| i != Isa::Scalar) {
+        let kernels = Kernels::for_isa(isa).expect("available");
+        for dtype in DTYPES.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
+            for &threads in &counts {
+                for n in [1, 2, 4, 8] {
+                    for (rows, cols) in [(262144, 640), (262144, 1152), (32768, 6912)] {
+                        let name = format!("{isa} decode {dtype} {rows}x{cols} n={n} {threads}t");
+                        if !wanted(&name) {
+                            continue;
+                        }
+                        let data = weights(dtype, rows, cols);
+                        let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
+                        let x = Acts::new(n, cols);
+                        report(&name, "GB/s", || {
+                            let ceiling = read_bandwidth(&big, threads, Duration::from_millis(300));
+                            let s = time(kernels, w, &x, threads, Duration::from_millis(60));
+                            (data.len() as f64 / s / 1e9, ceiling)
+                        });
+                    }
+                }
+                for n in TOKENS {
+                    for (rows, cols) in SHAPES {
+                        let name = format!("{isa} prefill {dtype} {rows}x{cols} n={n} {threads}t");
+                        if !wanted(&name) {
+                            continue;
+                        }
+                        let data = weights(dtype, rows, cols);
+                        let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
+                        let x = Acts::new(n, cols);
+                        report(&name, "GOPS", || {
+                            let ceiling = int8_peak(kernels, threads, Duration::from_millis(20));
+                            let s = time(kernels, w, &x, threads, Duration::from_millis(60));
+                            let ops = 2.0 * (rows * cols * n) as f64;
+                            (ops / s / 1e9, ceiling.unwrap_or(f64::NAN))
+                        });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Q4_0: nibbles are unsigned as they are, 8 too large.
+
+use std::arch::x86_64::*;
+use std::array;
+
+use super::decode::{Lanes, Step};
+use super::prefill::{ROWS, Unpack, scales, transpose};
+use crate::kernels::panel::Shape;
+
+pub(super) struct Q4_0;
+
+/// Bytes of a block.
+const BLOCK: usize = 18;
+
+/// For 36 words (four blocks), of which the first 32 are one register and the last 32 another: where
+/// the quants of the four blocks are.
+const QUANTS: [i16; 32] = {
+    let mut idx = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let word = (i / 8) * 9 + 1 + i % 8;
+        idx[i] = if word < 32 { word } else { 32 + word - 4 } as i16;
+        i += 1;
+    }
+    idx
+};
+
+/// Where the scale of block `i / 4` is.
+const SCALES: [i16; 32] = {
+    let mut idx = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        idx[i] = (i / 4 * 9) as i16;
+        i += 1;
+    }
+    idx
+};
+
+impl Lanes for Q4_0 {
+    const OFFSET: i32 = 8;
+    const MINS: bool = false;
+    const BYTES: usize = 4 * BLOCK;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn step(p: *const u8) -> Step {
+        // SAFETY: the caller gives 72 readable bytes; the index arrays have 64.
+        let (a, b, quants, scales) = unsafe {
+            (
+                _mm512_loadu_epi8(p.cast()),
+                _mm512_loadu_epi8(p.add(8).cast()),
+                _mm512_loadu_epi16(QUANTS.as_ptr()),
+                _mm512_loadu_epi16(SCALES.as_ptr()),
+            )
+        };
+        let q = _mm512_permutex2var_epi16(a, quants, b);
+        let mask = _mm512_set1_epi8(0x0F);
+        let d = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales, a));
+        Step {
+            lo: _mm512_and_si512(q, mask),
+            hi: _mm512_and_si512(_mm512_srli_epi16::<4>(q), mask),
+            d: _mm512_cvtph_ps(d),
+            m: _mm512_setzero_ps(),
+        }
+    }
+}
+
+impl Unpack for Q4_0 {
+    const SHAPE: Shape = Shape { group: 32, offset: 8, mins: false };
+    const BLOCK_LEN: usize = 32;
+    const BLOCK_BYTES: usize = BLOCK;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8) {
+        let mask = _mm512_set1_epi8(0x0F);
+        for b in 0..blocks {
+            // SAFETY: the caller gives `blocks` readable blocks a row and that many writable groups.
+            unsafe {
+                let out = panel.add(b * Self::SHAPE.panel_bytes(ROWS));
+                let at = |r: usize| rows[r].add(b * BLOCK);
+                let quants = array::from_fn(|r| _mm_loadu_si128(at(r).add(2).cast()));
+                for (g, q) in transpose(quants).into_iter().enumerate() {
+                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(q), mask);
+                    _mm512_store_si512(out.add(g * 64).cast(), _mm512_and_si512(q, mask));
+                    _mm512_store_si512(out.add((g + 4) * 64).cast(), high);
+                }
+                let d = scales(array::from_fn(|r| at(r).cast::<u16>().read_unaligned()));
+                _mm512_store_ps(out.add(8 * 64).cast(), d);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Q8_0: adding 128 makes the weights unsigned.
+
+use std::arch::x86_64::*;
+use std::array;
+
+use super::decode::{Lanes, Step};
+use super::prefill::{ROWS, Unpack, scales, transpose};
+use crate::kernels::panel::Shape;
+
+pub(super) struct Q8_0;
+
+/// Bytes of a block.
+const BLOCK: usize = 34;
+
+/// Of the 68 words of four blocks, two registers hold 32 each, from the words `first` and `second`
+/// on: where are the 8 words from `from` on of each block's 17?
+const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
+    let mut idx = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let word = i / 8 * 17 + from + i % 8;
+        idx[i] = if i < 16 { word - first } else { 32 + word - second } as i16;
+        i += 1;
+    }
+    idx
+}
+
+const LO: [i16; 32] = quants(0, 32, 1);
+const HI: [i16; 32] = quants(8, 36, 9);
+
+/// Where the scale of block `i / 4` is in the registers that `LO` reads.
+const SCALES: [i16; 32] = {
+    let mut idx = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        idx[i] = (i / 4 * 17) as i16;
+        i += 1;
+    }
+    idx
+};
+
+impl Lanes for Q8_0 {
+    const OFFSET: i32 = 128;
+    const MINS: bool = false;
+    const BYTES: usize = 4 * BLOCK;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn step(p: *const u8) -> Step {
+        // SAFETY: the caller gives 136 readable bytes; the index arrays have 64.
+        let (a, b, c, d, lo, hi, scales) = unsafe {
+            (
+                _mm512_loadu_epi8(p.cast()),
+                _mm512_loadu_epi8(p.add(64).cast()),
+                _mm512_loadu_epi8(p.add(16).cast()),
+                _mm512_loadu_epi8(p.add(72).cast()),
+                _mm512_loadu_epi16(LO.as_ptr()),
+                _mm512_loadu_epi16(HI.as_ptr()),
+                _mm512_loadu_epi16(SCALES.as_ptr()),
+            )
+        };
+        let shift = _mm512_set1_epi8(-128);
+        let scales = _mm512_castsi512_si256(_mm512_permutex2var_epi16(a, scales, b));
+        Step {
+            lo: _mm512_xor_si512(_mm512_permutex2var_epi16(a, lo, b), shift),
+            hi: _mm512_xor_si512(_mm512_permutex2var_epi16(c, hi, d), shift),
+            d: _mm512_cvtph_ps(scales),
+            m: _mm512_setzero_ps(),
+        }
+    }
+}
+
+impl Unpack for Q8_0 {
+    const SHAPE: Shape = Shape { group: 32, offset: 128, mins: false };
+    const BLOCK_LEN: usize = 32;
+    const BLOCK_BYTES: usize = BLOCK;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8) {
+        let shift = _mm512_set1_epi8(-128);
+        for b in 0..blocks {
+            // SAFETY: the caller gives `blocks` readable blocks a row and that many writable groups.
+            unsafe {
+                let out = panel.add(b * Self::SHAPE.panel_bytes(ROWS));
+                let at = |r: usize| rows[r].add(b * BLOCK);
+                for half in 0..2 {
+                    let at = |r| at(r).add(2 + 16 * half);
+                    let quants = array::from_fn(|r| _mm_loadu_si128(at(r).cast()));
+                    for (g, q) in transpose(quants).into_iter().enumerate() {
+                        let q = _mm512_xor_si512(q, shift);
+                        _mm512_store_si512(out.add((half * 4 + g) * 64).cast(), q);
+                    }
+                }
+                let d = scales(array::from_fn(|r| at(r).cast::<u16>().read_unaligned()));
+                _mm512_store_ps(out.add(8 * 64).cast(), d);
+            }
+        }
+    }
+}

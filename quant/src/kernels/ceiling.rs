@@ -1,0 +1,167 @@
+//! What this machine can do at best, measured: the read bandwidth that bounds decoding and the
+//! arithmetic peaks that bound prefill. Every figure a benchmark prints is a share of one of these,
+//! measured in the same run, because that ratio survives a noisy machine.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::prefetch::prefetch;
+use super::{Isa, Kernels};
+
+/// Runs `work` on `threads` threads at once, each again and again until `time` is over, at least once.
+/// `work` returns how much it did; the result is the total per second.
+fn rate(threads: usize, time: Duration, work: impl Fn(usize) -> f64 + Sync) -> f64 {
+    let start = Barrier::new(threads);
+    std::thread::scope(|s| {
+        let each: Vec<_> = (0..threads)
+            .map(|t| {
+                let (start, work) = (&start, &work);
+                s.spawn(move || {
+                    start.wait();
+                    let (begin, mut done) = (Instant::now(), 0.0);
+                    loop {
+                        done += work(t);
+                        let spent = begin.elapsed();
+                        if spent >= time {
+                            return done / spent.as_secs_f64();
+                        }
+                    }
+                })
+            })
+            .collect();
+        each.into_iter().map(|t| t.join().expect("a measuring thread")).sum()
+    })
+}
+
+/// GB/s that `threads` threads read from memory together: the best of one, two, four and eight
+/// forward streams a thread, with and without prefetch, over `buf`, which should be far larger than
+/// the caches (256 MiB and more). Each variant runs for an equal part of `time`.
+pub fn read_bandwidth(buf: &[u8], threads: usize, time: Duration) -> f64 {
+    let words: &[u64] = bytemuck::cast_slice(&buf[..buf.len() / 8 * 8]);
+    let part = words.len() / threads.max(1);
+    let variants = [(1, 512), (1, 1024), (2, 512), (4, 512), (4, 0), (8, 0)];
+    let share = time / variants.len() as u32;
+    let run = |(streams, ahead): (usize, usize)| {
+        rate(threads.max(1), share, |t| {
+            let mine = &words[t * part..][..part];
+            let stream = mine.len() / streams / 64 * 64;
+            let mut sum = [0u64; 64];
+            for i in (0..stream).step_by(64) {
+                for s in 0..streams {
+                    let chunk = &mine[s * stream + i..][..64];
+                    if ahead > 0 {
+                        for line in 0..8 {
+                            prefetch(chunk.as_ptr().wrapping_byte_add(ahead + 64 * line));
+                        }
+                    }
+                    for (sum, v) in sum.iter_mut().zip(chunk) {
+                        *sum |= v;
+                    }
+                }
+            }
+            black_box(sum);
+            (stream * streams * 8) as f64
+        }) / 1e9
+    };
+    variants.into_iter().map(run).fold(0.0, f64::max)
+}
+
+/// Billion int8 operations a second (a multiply and an add are two) that `threads` threads do
+/// together, with the best instruction that these kernels use, back to back on registers.
+/// `None` where nothing of the kind is written for the instruction set.
+pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration) -> Option<f64> {
+    let work = int8_work(kernels)?;
+    Some(rate(threads.max(1), time, |_| work()) / 1e9)
+}
+
+/// The same for f32 multiply-adds.
+pub fn f32_peak(kernels: Kernels, threads: usize, time: Duration) -> Option<f64> {
+    let work = f32_work(kernels)?;
+    Some(rate(threads.max(1), time, |_| work()) / 1e9)
+}
+
+type Work = Box<dyn Fn() -> f64 + Sync>;
+
+fn int8_work(kernels: Kernels) -> Option<Work> {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Kernels` of an instruction set exist only where it was detected.
+        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::vpdpbusd_512() })),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::AvxVnni => Some(Box::new(|| unsafe { x86::vpdpbusd_256() })),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => Some(Box::new(|| unsafe { x86::vpmaddubsw_256() })),
+        _ => None,
+    }
+}
+
+fn f32_work(kernels: Kernels) -> Option<Work> {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Kernels` of an instruction set exist only where it was detected.
+        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::fma_512() })),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::AvxVnni | Isa::Avx2 => Some(Box::new(|| unsafe { x86::fma_256() })),
+        _ => None,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    /// Independent chains: more than latency × throughput anywhere.
+    const CHAINS: usize = 12;
+    const LOOPS: usize = 20_000;
+
+    /// Runs `$op(acc, a, b)` on `CHAINS` accumulators; returns the number of operations.
+    macro_rules! chains {
+        ($(#[$doc:meta])* $name:ident, $features:literal, $splat:expr, $ops:expr, $op:expr) => {
+            $(#[$doc])*
+            #[target_feature(enable = $features)]
+            pub(super) fn $name() -> f64 {
+                let (a, b) = black_box(($splat, $splat));
+                let mut acc = [$splat; CHAINS];
+                for _ in 0..LOOPS {
+                    for acc in &mut acc {
+                        *acc = $op(*acc, a, b);
+                    }
+                }
+                black_box(acc);
+                (LOOPS * CHAINS * $ops) as f64
+            }
+        };
+    }
+
+    chains!(
+        /// 64 products and additions an instruction.
+        vpdpbusd_512, "avx512f,avx512vnni", _mm512_set1_epi8(1), 128, |c, a, b| {
+            _mm512_dpbusd_epi32(c, a, b)
+        }
+    );
+    chains!(
+        /// 32 products and additions an instruction.
+        vpdpbusd_256, "avx2,avxvnni", _mm256_set1_epi8(1), 64, |c, a, b| {
+            _mm256_dpbusd_avx_epi32(c, a, b)
+        }
+    );
+    chains!(
+        /// 32 products and additions by two instructions: no other pair does them exactly in 16 bits.
+        vpmaddubsw_256, "avx2", _mm256_set1_epi8(1), 64, |c, a, b| {
+            _mm256_add_epi16(c, _mm256_maddubs_epi16(a, _mm256_xor_si256(b, c)))
+        }
+    );
+    chains!(
+        /// 16 products and additions an instruction.
+        fma_512, "avx512f", _mm512_set1_ps(1e-3), 32, |c, a, b| _mm512_fmadd_ps(a, b, c)
+    );
+    chains!(
+        /// 8 products and additions an instruction.
+        fma_256, "avx2,fma", _mm256_set1_ps(1e-3), 16, |c, a, b| _mm256_fmadd_ps(a, b, c)
+    );
+}

@@ -1,0 +1,205 @@
+//! Which instruction sets there are, which of them this CPU has, and the tokens that prove it.
+//!
+//! A token ([`Avx512Vnni`], …) can only be made by detection, so whoever holds one may call the
+//! `#[target_feature]` functions of that set: that is the whole safety argument of the kernels'
+//! entry points.
+
+use std::fmt;
+
+/// An instruction set that kernels are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// Portable Rust: the oracle, and the last resort.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C: `vpmaddubsw` stands in for the missing int8 dot product.
+    Avx2,
+    /// The same with 256-bit `vpdpbusd` in its VEX form (Alder Lake, Zen 5 and later).
+    AvxVnni,
+    /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI (Cascade Lake, Ice Lake, Zen 4 and later).
+    /// VBMI is not asked for: the blocks' quants lie at even offsets, so that word permutes do.
+    Avx512Vnni,
+    /// 64-bit Arm with `sdot`/`udot` (Armv8.2 dotprod).
+    NeonDotprod,
+    /// 64-bit Arm with `smmla`/`usdot` (Armv8.6 i8mm) besides.
+    NeonI8mm,
+}
+
+impl Isa {
+    /// All of them, best first within an architecture.
+    pub const ALL: [Isa; 6] =
+        [Isa::Avx512Vnni, Isa::AvxVnni, Isa::Avx2, Isa::NeonI8mm, Isa::NeonDotprod, Isa::Scalar];
+
+    /// Lower-case name, as [`Isa::from_name`] reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avx-vnni",
+            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::NeonDotprod => "neon-dotprod",
+            Isa::NeonI8mm => "neon-i8mm",
+        }
+    }
+
+    /// The set with this name.
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Those that this CPU runs, best first; the last is always [`Isa::Scalar`].
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|&isa| Active::new(isa).is_some()).collect()
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Declares a token: a zero-sized proof that the listed features were detected.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, $detect:ident, [$($feature:tt),+]) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(());
+
+        impl $name {
+            /// The token, if this CPU (and its operating system) has the features.
+            pub fn new() -> Option<Self> {
+                ($(std::arch::$detect!($feature))&&+).then_some(Self(()))
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod tokens {
+    token!(
+        /// Proof of AVX2, FMA and F16C.
+        Avx2, is_x86_feature_detected, ["avx2", "fma", "f16c"]
+    );
+    token!(
+        /// Proof of AVX2, FMA, F16C and AVX-VNNI.
+        AvxVnni, is_x86_feature_detected, ["avx2", "fma", "f16c", "avxvnni"]
+    );
+    token!(
+        /// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of AVX2, FMA and F16C).
+        Avx512Vnni,
+        is_x86_feature_detected,
+        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]
+    );
+}
+
+#[cfg(target_arch = "aarch64")]
+mod tokens {
+    token!(
+        /// Proof of NEON with the int8 dot products.
+        NeonDotprod, is_aarch64_feature_detected, ["neon", "dotprod"]
+    );
+    token!(
+        /// Proof of NEON with the int8 dot and matrix products.
+        NeonI8mm, is_aarch64_feature_detected, ["neon", "dotprod", "i8mm"]
+    );
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub use tokens::*;
+
+#[cfg(target_arch = "x86_64")]
+impl AvxVnni {
+    /// It includes AVX2.
+    pub fn avx2(self) -> Avx2 {
+        Avx2::new().expect("AVX-VNNI was detected together with AVX2")
+    }
+}
+
+/// An instruction set together with the proof that it is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Active {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod(NeonDotprod),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(NeonI8mm),
+}
+
+impl Active {
+    pub(super) fn new(isa: Isa) -> Option<Active> {
+        match isa {
+            Isa::Scalar => Some(Active::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Avx2::new().map(Active::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => AvxVnni::new().map(Active::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Avx512Vnni::new().map(Active::Avx512Vnni),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => NeonDotprod::new().map(Active::NeonDotprod),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => NeonI8mm::new().map(Active::NeonI8mm),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
+    pub(super) fn isa(self) -> Isa {
+        match self {
+            Active::Scalar => Isa::Scalar,
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(_) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(_) => Isa::AvxVnni,
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(_) => Isa::Avx512Vnni,
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(_) => Isa::NeonDotprod,
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(_) => Isa::NeonI8mm,
+        }
+    }
+
+    /// The next best set on this CPU: what a format is multiplied with that this set has no kernel
+    /// for. `None` after scalar, which has them all.
+    pub(super) fn next(self) -> Option<Active> {
+        let isa = match self.isa() {
+            Isa::Avx512Vnni | Isa::AvxVnni => Isa::Avx2,
+            Isa::NeonI8mm => Isa::NeonDotprod,
+            Isa::Avx2 | Isa::NeonDotprod => Isa::Scalar,
+            Isa::Scalar => return None,
+        };
+        Active::new(isa).or(Some(Active::Scalar))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for isa in Isa::ALL {
+            assert_eq!(Isa::from_name(isa.name()), Some(isa));
+        }
+        assert_eq!(Isa::from_name("sse2"), None);
+    }
+
+    #[test]
+    fn every_set_falls_back_to_scalar() {
+        for isa in Isa::available() {
+            let mut active = Active::new(isa).expect("available");
+            assert_eq!(active.isa(), isa);
+            for _ in 0..Isa::ALL.len() {
+                active = active.next().unwrap_or(active);
+            }
+            assert_eq!(active.isa(), Isa::Scalar);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! How batches are laid out for the tiles: weights in panels, activations in packs.
+//!
+//! A tile kernel multiplies a *panel* (a strip of `R` weight rows, unpacked) with a *pack* (`T`
+//! tokens). Both are cut along the columns into *groups* that share one scale: 32 weights for most
+//! formats, 16 for Q6_K. Whatever the format was on disk, a group of a panel is
+//!
+//! ```text
+//! quants  [group / 4][R rows][4]  u8     stored quants, made unsigned: value = (u8 - OFFSET) · d (+ m)
+//! d       [R]                     f32
+//! m       [R]                     f32    only where the format has minimums
+//! ```
+//!
+//! and a group of a pack is
+//!
+//! ```text
+//! quants  [T][group]              i8
+//! scale   [T]                     f32
+//! init    [T]                     i32    -OFFSET · Σ quants: what the integer sums start from
+//! minsum  [T]                     f32    scale · Σ quants, only where the format has minimums
+//! ```
+//!
+//! so that a result is `Σ_groups d · scale · (init + Σ u8 · i8) + m · minsum`, and a tile kernel reads
+//! each of the two as one forward stream. A new format needs an unpacking of strips and nothing else.
+
+use super::Rows;
+use super::prefetch::prefetch_slice;
+use crate::codec::QK;
+
+/// Tokens between one that is packed and the one that is asked for.
+const AHEAD: usize = 4;
+
+/// 64 bytes on a 64-byte boundary.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line([u8; 64]);
+
+/// Memory on a 64-byte boundary that grows and is reused.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<Line>);
+
+impl Lines {
+    /// At least `bytes` bytes, with whatever is in them.
+    pub(super) fn at_least(&mut self, bytes: usize) -> &mut [u8] {
+        let lines = bytes.div_ceil(64);
+        if self.0.len() < lines {
+            self.0.resize(lines, Line([0; 64]));
+        }
+        // SAFETY: `Line` is 64 plain bytes without padding.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 64) }
+    }
+}
+
+/// What a tile needs to know of a format.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Weights that share a scale: 32 or 16.
+    pub(super) group: usize,
+    /// What was added to the weights to make them unsigned.
+    pub(super) offset: i32,
+    /// Has the format minimums?
+    pub(super) mins: bool,
+}
+
+impl Shape {
+    /// Bytes of one group of a panel of `rows` rows.
+    pub(super) const fn panel_bytes(self, rows: usize) -> usize {
+        rows * (self.group + 4 + if self.mins { 4 } else { 0 })
+    }
+
+    /// Bytes of one group of a pack of `tokens` tokens.
+    pub(super) const fn pack_bytes(self, tokens: usize) -> usize {
+        tokens * (self.group + 8 + if self.mins { 4 } else { 0 })
+    }
+
+    /// Packs tokens `t0 .. t0 + tokens`, columns `c0 .. c0 + cols` (multiples of 32) of `x`.
+    pub(super) fn pack(
+        self,
+        x: Rows<'_>,
+        t0: usize,
+        tokens: usize,
+        c0: usize,
+        cols: usize,
+        out: &mut [u8],
+    ) {
+        let stride = self.pack_bytes(tokens);
+        let out = &mut out[..cols / self.group * stride];
+        for t in 0..tokens {
+            let row = |t: usize| {
+                let from = t * x.cols + c0;
+                let blocks = from / QK..(from + cols) / QK;
+                let q = bytemuck::cast_slice(&x.q[from..][..cols]);
+                (q, &x.scale[blocks.clone()], &x.sum[blocks])
+            };
+            // Short pieces, far from each other: the hardware does not see the next one coming.
+            if t0 + t + AHEAD < x.n {
+                let (q, scale, sum) = row(t0 + t + AHEAD);
+                prefetch_slice(q);
+                prefetch_slice(scale);
+                prefetch_slice(sum);
+            }
+            let (q, scale, sum) = row(t0 + t);
+            match self.group {
+                QK => self.pack_token::<QK>(tokens, t, q, scale, sum, out),
+                16 => self.pack_token::<16>(tokens, t, q, scale, sum, out),
+                other => unreachable!("groups of {other}"),
+            }
+        }
+    }
+
+    fn pack_token<const GROUP: usize>(
+        self,
+        tokens: usize,
+        t: usize,
+        q: &[u8],
+        scale: &[f32],
+        sum: &[i32],
+        out: &mut [u8],
+    ) {
+        let stride = self.pack_bytes(tokens);
+        let quants = q.as_chunks::<GROUP>().0;
+        for (g, (q, out)) in quants.iter().zip(out.chunks_exact_mut(stride)).enumerate() {
+            let b = g * GROUP / QK;
+            let (scale, sum) = match GROUP {
+                QK => (scale[b], sum[b]),
+                _ => (scale[b], q.iter().map(|&q| i32::from(q as i8)).sum()),
+            };
+            let (to, rest) = out.split_at_mut(tokens * GROUP);
+            to.as_chunks_mut::<GROUP>().0[t] = *q;
+            let words = rest.as_chunks_mut::<4>().0;
+            words[t] = scale.to_ne_bytes();
+            words[tokens + t] = (sum * -self.offset).to_ne_bytes();
+            if self.mins {
+                words[2 * tokens + t] = (scale * sum as f32).to_ne_bytes();
+            }
+        }
+    }
+}
+
+/// Cuts `n` into `n.div_ceil(max)` parts that differ by at most one: (start, length) of each.
+pub(super) fn parts(n: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = n.div_ceil(max);
+    (0..count).map(move |i| {
+        let start = i * n / count;
+        (start, (i + 1) * n / count - start)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover() {
+        for n in 0..100 {
+            let mut next = 0;
+            for (start, len) in parts(n, 12) {
+                assert!(start == next && (1..=12).contains(&len));
+                next += len;
+            }
+            assert_eq!(next, n);
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! One thread's part of a forward pass.
+//!
+//! Every thread runs the same operations in the same order. Matmuls split their output features:
+//! threads claim chunks of rows from a counter, so that a faster core takes more of them. Row
+//! operations (norms, quantization) are either computed by every thread for itself (small batches)
+//! or split by rows (large ones); [`Worker::my_rows`] and [`Worker::sync_rows`] are that difference.
+//!
+//! SAFETY, for every access to a [`SharedBuf`] below. Between two barriers a shared buffer is
+//! either only read, or written in ranges that belong to one thread: rows of `my_rows` when rows
+//! are split, columns of a claimed chunk (claims are handed out once), items of a static split.
+//! Each block says which. Private row buffers belong to their thread alone.
+
+use std::sync::atomic::Ordering;
+
+use quant::codec::decode_row;
+use quant::kernels::{Input, Rows, Scratch};
+use quant::{DType, Matrix};
+
+use super::attention::{Attention, State};
+use super::buffers::RowBufs;
+use super::shared::SharedBuf;
+use super::{Cpu, SMALL, ops};
+use crate::backend::Backend;
+use crate::batch::Batch;
+use crate::config::GemmaConfig;
+use crate::kv_cache::{KvCache, KvType};
+use crate::weights::{Layer, WeightMatrix, Weights};
+
+/// What a thread keeps from token to token.
+pub(crate) struct ThreadState {
+    /// Its own row buffers, for small batches.
+    pub(crate) rows: RowBufs,
+    pub(crate) scratch: Scratch,
+    pub(crate) tile: Vec<f32>,
+    pub(crate) tile2: Vec<f32>,
+    pub(crate) attention: State,
+    pub(crate) queries: Vec<f32>,
+    pub(crate) visible: Vec<std::ops::Range<usize>>,
+}
+
+/// What all threads of one pass look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    pub(crate) file: &'a [u8],
+    pub(crate) config: &'a GemmaConfig,
+    pub(crate) weights: &'a Weights,
+    pub(crate) batch: &'a Batch,
+    pub(crate) cache: &'a KvCache,
+    /// `0..n`, the rows before `keep_wanted`.
+    pub(crate) all_rows: &'a [usize],
+}
+
+/// One thread in one pass.
+pub(crate) struct Worker<'a> {
+    cpu: &'a Cpu,
+    pass: Pass<'a>,
+    index: usize,
+    /// Are row operations split between the threads?
+    split: bool,
+    rows: &'a RowBufs,
+    scratch: &'a mut Scratch,
+    tile: &'a mut Vec<f32>,
+    tile2: &'a mut Vec<f32>,
+    attention: &'a mut State,
+    queries: &'a mut Vec<f32>,
+    visible: &'a mut Vec<std::ops::Range<usize>>,
+    /// Which rows of the batch the buffers' rows stand for.
+    active: &'a [usize],
+    /// Operations done that hand out claims: the index of the next counter.
+    claims: usize,
+}
+
+/// A matrix and the column of the output where its features begin.
+type Part<'w> = (&'w WeightMatrix, usize);
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(
+        cpu: &'a Cpu,
+        pass: Pass<'a>,
+        index: usize,
+        state: &'a mut ThreadState,
+    ) -> Self {
+        let split = pass.batch.rows.len() > SMALL;
+        Worker {
+            cpu,
+            pass,
+            index,
+            split,
+            rows: if split { &cpu.batch_rows } else { &state.rows },
+            scratch: &mut state.scratch,
+            tile: &mut state.tile,
+            tile2: &mut state.tile2,
+            attention: &mut state.attention,
+            queries: &mut state.queries,
+            visible: &mut state.visible,
+            active: pass.all_rows,
+            claims: 0,
+        }
+    }
+
+    /// The rows whose row operations this thread computes.
+    fn my_rows(&self) -> std::ops::Range<usize> {
+        if self.split { self.share(self.active.len()) } else { 0..self.active.len() }
+    }
+
+    /// This thread's share of `n` items.
+    fn share(&self, n: usize) -> std::ops::Range<usize> {
+        let t = self.cpu.threads;
+        n * self.index / t..n * (self.index + 1) / t
+    }
+
+    /// Waits until all rows of `my_rows` of all threads are there; needless where each thread
+    /// computed all of them.
+    fn sync_rows(&self) {
+        if self.split {
+            self.cpu.barrier.wait();
+        }
+    }
+
+    /// Hands out `0..n` in chunks, each to one thread.
+    fn claim(&mut self, n: usize) -> Claims<'a> {
+        let counter = &self.cpu.claims[self.claims];
+        self.claims += 1;
+        Claims { counter, n }
+    }
+
+    fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
+        w.view(self.pass.file)
+    }
+
+    /// Output features in one claim: long streams of weights for one token, tiles for many.
+    fn chunk(&self, features: usize) -> usize {
+        if self.active.len() > SMALL {
+            return 64;
+        }
+        if self.cpu.threads == 1 {
+            return features;
+        }
+        features.div_ceil(self.cpu.threads * 4).next_multiple_of(16)
+    }
+
+    /// out[t][column + r] = input[t] · w[r] for every part, then `finish` on each finished piece.
+    fn matmul(
+        &mut self,
+        parts: &[Part<'_>],
+        input: Rows<'_>,
+        out: &SharedBuf<f32>,
+        ld: usize,
+        finish: impl Fn(&mut [f32]),
+    ) {
+        let chunks = |w: &WeightMatrix| w.rows.div_ceil(self.chunk(w.rows));
+        let total = parts.iter().map(|(w, _)| chunks(w)).sum();
+        let n = self.active.len();
+        for mut claim in self.claim(total) {
+            let &(w, column) = parts
+                .iter()
+                .find(|(w, _)| {
+                    let here = w.rows.div_ceil(self.chunk(w.rows));
+                    let found = claim < here;
+                    claim = if found { claim } else { claim - here };
+                    found
+                })
+                .expect("claims are fewer than chunks");
+            let chunk = self.chunk(w.rows);
+            let rows = claim * chunk..((claim + 1) * chunk).min(w.rows);
+            let (len, view) = (rows.len(), self.view(w));
+            let first = column + rows.start;
+            if n == 1 {
+                // SAFETY: these columns belong to the claim.
+                let y = unsafe { out.write(first..first + len) };
+                self.cpu.kernels.matmul(view, rows, input, y, len, self.scratch);
+                finish(y);
+                continue;
+            }
+            self.tile.resize(self.tile.len().max(n * len), 0.0);
+            self.cpu.kernels.matmul(view, rows, input, self.tile, len, self.scratch);
+            finish(&mut self.tile[..n * len]);
+            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+                let at = t * ld + first;
+                // SAFETY: these columns belong to the claim.
+                unsafe { out.write(at..at + len) }.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Stores one head's key or value.
+    fn store(&self, to: &SharedBuf<u8>, offset: usize, head: &[f32]) {
+        let cache = self.pass.cache;
+        // SAFETY: each row of the cache is one item of `rope_store`'s split.
+        let out = unsafe { to.write(offset..offset + cache.row_bytes) };
+        match cache.kv_type {
+            KvType::F16 => ops::to_f16(&self.cpu.kernels, head, out),
+            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(head)),
+            KvType::Q8_0 => quant::codec::encode_row(DType::Q8_0, head, out),
+        }
+    }
+
+    /// The positions that batch row `row` sees in this layer, its own the last.
+    fn sees(&self, row: usize, layer: &Layer) -> std::ops::Range<usize> {
+        let end = self.pass.batch.rows[row].pos + 1;
+        layer.config.window.map_or(0, |w| end.saturating_sub(w))..end
+    }
+
+    /// Few rows: every thread takes a part of the cache for each row and KV head, then the parts
+    /// are put together.
+    fn attend_split(&mut self, layer: &Layer) {
+        let c = self.pass.config;
+        let (pad, group, threads) =
+            (self.pass.cache.head_pad, c.heads / c.kv_heads, self.cpu.threads);
+        let part = pad + 2;
+        for (t, &row) in self.active.iter().enumerate() {
+            let sees = self.sees(row, layer);
+            let step = sees.len().div_ceil(threads).next_multiple_of(32);
+            let from = (sees.start + self.index * step).min(sees.end);
+            let range = from..(from + step).min(sees.end);
+            for kv_head in 0..c.kv_heads {
+                self.visible.clear();
+                self.visible.resize(group, sees.clone());
+                let at = (row * c.heads + kv_head * group) * pad;
+                // SAFETY: queries were written before the last barrier.
+                let q = unsafe { self.cpu.shared.q.read(at..at + group * pad) };
+                let job = Attention {
+                    cache: self.pass.cache,
+                    layer: layer.index,
+                    seq: self.pass.batch.rows[row].seq,
+                    kv_head,
+                    q,
+                    visible: self.visible,
+                    range: range.clone(),
+                    softcap: c.attn_softcap,
+                };
+                job.run(&self.cpu.kernels, self.attention);
+                for g in 0..group {
+                    let at = ((t * c.heads + kv_head * group + g) * threads + self.index) * part;
+                    // SAFETY: this thread's own part.
+                    let out = unsafe { self.cpu.shared.parts.write(at..at + part) };
+                    out[..pad].copy_from_slice(&self.attention.acc[g * pad..][..pad]);
+                    out[pad] = self.attention.sum[g];
+                    out[pad + 1] = self.attention.max[g];
+                }
+            }
+        }
+        self.cpu.barrier.wait();
+        for t in self.my_rows() {
+            // SAFETY: parts were written before the barrier; row t is this thread's.
+            let (parts, a) = unsafe {
+                let at = t * c.heads * threads * part;
+                (
+                    self.cpu.shared.parts.read(at..at + c.heads * threads * part),
+                    self.rows.a.write(t * c.q_dim()..(t + 1) * c.q_dim()),
+                )
+            };
+            for (parts, out) in
+                parts.chunks_exact(threads * part).zip(a.chunks_exact_mut(c.head_dim))
+            {
+                merge(parts, pad, out);
+            }
+        }
+    }
+
+    /// Many rows: threads claim blocks of queries, and each goes over all that its block sees.
+    fn attend_blocks(&mut self, layer: &Layer) {
+        let c = self.pass.config;
+        let (pad, group) = (self.pass.cache.head_pad, c.heads / c.kv_heads);
+        let tokens = (32 / group).max(1);
+        let mut blocks: Vec<std::ops::Range<usize>> = Vec::new();
+        for (t, &row) in self.active.iter().enumerate() {
+            let seq = self.pass.batch.rows[row].seq;
+            match blocks.last_mut() {
+                Some(b)
+                    if b.len() < tokens
+                        && self.pass.batch.rows[self.active[b.start]].seq == seq =>
+                {
+                    b.end = t + 1;
+                }
+                _ => blocks.push(t..t + 1),
+            }
+        }
+        // The last blocks see the most: hand them out first, so that threads finish together.
+        for claim in self.claim(blocks.len() * c.kv_heads) {
+            let block = blocks[blocks.len() - 1 - claim / c.kv_heads].clone();
+            let kv_head = claim % c.kv_heads;
+            self.queries.clear();
+            self.visible.clear();
+            for t in block.clone() {
+                let row = self.active[t];
+                let at = (row * c.heads + kv_head * group) * pad;
+                // SAFETY: queries were written before the last barrier.
+                self.queries
+                    .extend_from_slice(unsafe { self.cpu.shared.q.read(at..at + group * pad) });
+                let sees = self.sees(row, layer);
+                self.visible.resize(self.visible.len() + group, sees);
+            }
+            let from = self.visible.iter().map(|v| v.start).min().unwrap_or(0);
+            let to = self.visible.iter().map(|v| v.end).max().unwrap_or(0);
+            let job = Attention {
+                cache: self.pass.cache,
+                layer: layer.index,
+                seq: self.pass.batch.rows[self.active[block.start]].seq,
+                kv_head,
+                q: self.queries,
+                visible: self.visible,
+                range: from..to,
+                softcap: c.attn_softcap,
+            };
+            job.run(&self.cpu.kernels, self.attention);
+            for (i, t) in block.enumerate() {
+                let at = t * c.q_dim() + kv_head * group * c.head_dim;
+                // SAFETY: these rows and heads belong to the claim.
+                let a = unsafe { self.rows.a.write(at..at + group * c.head_dim) };
+                for (g, out) in a.chunks_exact_mut(c.head_dim).enumerate() {
+                    let r = i * group + g;
+                    let inv = 1.0 / self.attention.sum[r];
+                    for (o, v) in out.iter_mut().zip(&self.attention.acc[r * pad..]) {
+                        *o = v * inv;
+                    }
+                }
+            }
+        }
+        self.cpu.barrier.wait();
+    }
+}
+
+/// Puts together what the threads found of one head: each part is `pad` sums, then Σe and max.
+fn merge(parts: &[f32], pad: usize, out: &mut [f32]) {
+    let parts = parts.chunks_exact(pad + 2);
+    let max = parts.clone().fold(f32::NEG_INFINITY, |m, p| m.max(p[pad + 1]));
+    let weight = |p: &[f32]| if p[pad] > 0.0 { (p[pad + 1] - max).exp() } else { 0.0 };
+    let total: f32 = parts.clone().map(|p| p[pad] * weight(p)).sum();
+    out.fill(0.0);
+    for p in parts {
+        let w = weight(p) / total;
+        if w > 0.0 {
+            out.iter_mut().zip(p).for_each(|(o, v)| *o += w * v);
+        }
+    }
+}
+
+/// An iterator over the claims that this thread gets.
+struct Claims<'a> {
+    counter: &'a std::sync::atomic::AtomicUsize,
+    n: usize,
+}
+
+impl Iterator for Claims<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        // Relaxed: what is claimed was published by a barrier before.
+        let i = self.counter.fetch_add(1, Ordering::Relaxed);
+        (i < self.n).then_some(i)
+    }
+}
+
+fn wants_q8(readers: &[&WeightMatrix]) -> bool {
+    readers.iter().any(|w| Input::of(w.dtype) == Input::Q8)
+}
+
+impl Backend for Worker<'_> {
+    fn embed(&mut self) {
+        let (c, w) = (self.pass.config, &self.pass.weights.embed);
+        let half = c.head_dim / 2;
+        let tables = self.cpu.ropes.len();
+        for item in self.share(self.active.len() * tables) {
+            let (row, rope) = (item / tables, self.cpu.ropes[item % tables]);
+            let pos = self.pass.batch.rows[row].pos as f32;
+            let at = (row * 2 + item % tables) * c.head_dim;
+            // SAFETY: this row's table is this thread's item.
+            let (cos, sin) =
+                unsafe { self.cpu.shared.angles.write(at..at + c.head_dim) }.split_at_mut(half);
+            for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+                let freq = 1.0 / rope.base.powf((2 * i) as f32 / c.head_dim as f32);
+                (*sin, *cos) = (pos * (freq * rope.scale)).sin_cos();
+            }
+        }
+        for t in self.my_rows() {
+            let token = self.pass.batch.rows[t].token as usize;
+            // SAFETY: row t is this thread's.
+            let x = unsafe { self.rows.x.write(t * c.hidden..(t + 1) * c.hidden) };
+            decode_row(w.dtype, self.view(w).row(token), x);
+            x.iter_mut().for_each(|v| *v *= c.embed_scale);
+        }
+    }
+
+    fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]) {
+        let d = self.pass.config.hidden;
+        let quantize = wants_q8(readers);
+        for t in self.my_rows() {
+            let row = self.active[t];
+            // SAFETY: rows t of h and `row` of x are this thread's: `active` is ascending and the
+            // split by t is the same for x as long as nothing is dropped; once rows are dropped,
+            // x is only read here and written by `residual` with the same split.
+            let (x, h) = unsafe {
+                (self.rows.x.read(row * d..(row + 1) * d), self.rows.h.write(t * d..(t + 1) * d))
+            };
+            ops::rms_norm(&self.cpu.kernels, x, weight, self.pass.config.rms_eps, h);
+            if quantize {
+                // SAFETY: row t is this thread's.
+                let (q, scale, sum) = unsafe { self.rows.h_q.row(t) };
+                self.cpu.kernels.quantize(h, q, scale, sum);
+            }
+        }
+        self.sync_rows();
+    }
+
+    fn qkv(&mut self, layer: &Layer) {
+        let c = self.pass.config;
+        // SAFETY: h was written before `sync_rows`, and is next written after another barrier.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let parts = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
+        let ld = c.q_dim() + 2 * c.kv_dim();
+        self.matmul(&parts, h, &self.cpu.shared.qkv, ld, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn rope_store(&mut self, layer: &Layer) {
+        let (c, cache) = (self.pass.config, self.pass.cache);
+        let (hd, pad) = (c.head_dim, cache.head_pad);
+        let kernels = &self.cpu.kernels;
+        let per_row = c.heads + 2 * c.kv_heads;
+        let table = self.cpu.rope_of_layer[layer.index];
+        let kv = &cache.layers[layer.index];
+        self.queries.clear();
+        self.queries.resize(pad, 0.0);
+        for item in self.share(self.active.len() * per_row) {
+            let (t, head) = (item / per_row, item % per_row);
+            let row = self.pass.batch.rows[t];
+            // SAFETY: projections and angles were written before the last barrier.
+            let (from, angles) = unsafe {
+                let at = (t * per_row + head) * hd;
+                let table = (t * 2 + table) * hd;
+                (
+                    self.cpu.shared.qkv.read(at..at + hd),
+                    self.cpu.shared.angles.read(table..table + hd),
+                )
+            };
+            let (cos, sin) = angles.split_at(hd / 2);
+            if head >= c.heads + c.kv_heads {
+                let at = cache.offset(layer.index, row.seq, head - c.heads - c.kv_heads, row.pos);
+                self.queries[..hd].copy_from_slice(from);
+                self.store(&kv.v, at, self.queries);
+                continue;
+            }
+            let (is_q, norms) = (head < c.heads, &layer.qk_norm);
+            let out = if is_q {
+                let at = (t * c.heads + head) * pad;
+                // SAFETY: this row and head are this thread's item.
+                unsafe { self.cpu.shared.q.write(at..at + hd) }
+            } else {
+                &mut self.queries[..hd]
+            };
+            match norms {
+                Some((q, k)) => {
+                    ops::rms_norm(kernels, from, if is_q { q } else { k }, c.rms_eps, out)
+                }
+                None => out.copy_from_slice(from),
+            }
+            ops::rope(out, cos, sin, if is_q { c.query_scale } else { 1.0 });
+            if !is_q {
+                let at = cache.offset(layer.index, row.seq, head - c.heads, row.pos);
+                self.store(&kv.k, at, self.queries);
+            }
+        }
+        self.cpu.barrier.wait();
+    }
+
+    fn keep_wanted(&mut self) {
+        self.active = &self.pass.batch.wanted;
+    }
+
+    fn attend(&mut self, layer: &Layer) {
+        if self.active.len() <= SMALL {
+            self.attend_split(layer);
+        } else {
+            self.attend_blocks(layer);
+        }
+        if wants_q8(&[&layer.o]) {
+            let q_dim = self.pass.config.q_dim();
+            for t in self.my_rows() {
+                // SAFETY: a was written by this thread (small batches) or before a barrier, and
+                // row t of a_q is this thread's.
+                let (a, (q, scale, sum)) =
+                    unsafe { (self.rows.a.read(t * q_dim..(t + 1) * q_dim), self.rows.a_q.row(t)) };
+                self.cpu.kernels.quantize(a, q, scale, sum);
+            }
+        }
+        self.sync_rows();
+    }
+
+    fn attn_out(&mut self, layer: &Layer) {
+        // SAFETY: a was written before the last barrier, or by this thread.
+        let a = unsafe { self.rows.a_q.rows(&self.rows.a, self.active.len()) };
+        let hidden = self.pass.config.hidden;
+        self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn residual(&mut self, post: &[f32]) {
+        let d = self.pass.config.hidden;
+        for t in self.my_rows() {
+            let row = self.active[t];
+            // SAFETY: o was written before the last barrier; `row` of x is this thread's.
+            let (o, x) = unsafe {
+                (
+                    self.cpu.shared.o.read(t * d..(t + 1) * d),
+                    self.rows.x.write(row * d..(row + 1) * d),
+                )
+            };
+            ops::add_rms_norm(&self.cpu.kernels, o, post, self.pass.config.rms_eps, x);
+        }
+    }
+
+    fn gate_up(&mut self, layer: &Layer) {
+        let (n, ffn) = (self.active.len(), self.pass.config.ffn);
+        // SAFETY: h was written before `sync_rows`, or by this thread.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, n) };
+        let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
+        let chunk = self.chunk(ffn);
+        let out = &self.cpu.shared.g;
+        for claim in self.claim(ffn.div_ceil(chunk)) {
+            let rows = claim * chunk..((claim + 1) * chunk).min(ffn);
+            let len = rows.len();
+            self.tile.resize(self.tile.len().max(n * len), 0.0);
+            self.tile2.resize(self.tile2.len().max(n * len), 0.0);
+            self.cpu.kernels.matmul(gate, rows.clone(), h, self.tile, len, self.scratch);
+            self.cpu.kernels.matmul(up, rows.clone(), h, self.tile2, len, self.scratch);
+            ops::gelu_mul(&self.cpu.kernels, &mut self.tile[..n * len], &self.tile2[..n * len]);
+            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+                let at = t * ffn + rows.start;
+                // SAFETY: these columns belong to the claim.
+                unsafe { out.write(at..at + len) }.copy_from_slice(from);
+            }
+        }
+        self.cpu.barrier.wait();
+    }
+
+    fn down(&mut self, layer: &Layer) {
+        let ffn = self.pass.config.ffn;
+        if wants_q8(&[&layer.down]) {
+            for t in self.my_rows() {
+                // SAFETY: g was written before the last barrier; row t of g_q is this thread's.
+                let (g, (q, scale, sum)) = unsafe {
+                    (self.cpu.shared.g.read(t * ffn..(t + 1) * ffn), self.rows.g_q.row(t))
+                };
+                self.cpu.kernels.quantize(g, q, scale, sum);
+            }
+            self.sync_rows();
+        }
+        // SAFETY: g was written before a barrier, g_q before `sync_rows` or by this thread.
+        let g = unsafe { self.rows.g_q.rows(&self.cpu.shared.g, self.active.len()) };
+        let hidden = self.pass.config.hidden;
+        self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn head(&mut self, norm: &[f32]) {
+        if self.active.is_empty() {
+            return;
+        }
+        let w = &self.pass.weights.output;
+        self.norm(norm, &[w]);
+        // SAFETY: h was written before `sync_rows`, or by this thread.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let (cap, kernels) = (self.pass.config.final_softcap, self.cpu.kernels);
+        self.matmul(&[(w, 0)], h, &self.cpu.shared.logits, w.rows, |y| {
+            if let Some(cap) = cap {
+                ops::softcap(&kernels, y, cap);
+            }
+        });
+    }
+}
