@@ -131,3 +131,63 @@ fn real_vocabulary_agrees() {
         println!("{writer:?}: {n} texts, {bytes} bytes, no difference");
     }
 }
+
+/// Prints loading time and speed; `LAPIDARY_TEXT` names a file to encode.
+#[test]
+#[ignore = "needs LAPIDARY_TOKENIZER_JSON; a measurement"]
+fn real_speed() {
+    use quant::gguf::Gguf;
+    let (text, json) = real();
+    let file = common::file(&common::metadata(&json, Writer::Lapidary));
+    let best = |f: &mut dyn FnMut()| {
+        let times = (0..7).map(|_| {
+            let start = Instant::now();
+            f();
+            start.elapsed()
+        });
+        times.min().unwrap()
+    };
+    let parsed = Gguf::parse(&file).unwrap();
+    println!("parse the file: {:?}", best(&mut || drop(Gguf::parse(&file).unwrap())));
+    println!(
+        "load the vocabulary: {:?}",
+        best(&mut || drop(Tokenizer::from_gguf(&parsed).unwrap()))
+    );
+
+    let ours = Tokenizer::from_gguf(&parsed).unwrap();
+    let oracle = Oracle::new(&text);
+    let mut rng = Rng(3);
+    let mut texts = vec![
+        ("this file", include_str!("tokenizer_oracle.rs").repeat(100)),
+        ("one word", (0..1_000_000).map(|_| *rng.pick(&['a', 'b', 'e', 'n', 't', 's'])).collect()),
+        ("one letter", "a".repeat(1_000_000)),
+        ("spaces", " ".repeat(1_000_000)),
+        ("newlines", "\n".repeat(1_000_000)),
+        (
+            "all scripts",
+            (0..200_000).filter_map(|_| char::from_u32(rng.below(0x3_0000) as u32)).collect(),
+        ),
+    ];
+    if let Ok(path) = std::env::var("LAPIDARY_TEXT") {
+        texts.push(("LAPIDARY_TEXT", std::fs::read_to_string(path).unwrap()));
+    }
+    for (name, text) in texts {
+        let rate = |time: Duration| text.len() as f64 / 1e6 / time.as_secs_f64();
+        let us = best(&mut || drop(ours.encode(&text, Special::Plain)));
+        let start = Instant::now();
+        let theirs = oracle.encode(&text, false);
+        let them = start.elapsed();
+        assert!(ours.encode(&text, Special::Plain) == theirs, "{name}");
+        let short: String = text.chars().take(200).collect();
+        let short_us = best(&mut || drop(ours.encode(&short, Special::Plain)));
+        println!(
+            "{name}: {:.1} MB, {:.1} MB/s, tokenizers {:.2} MB/s; its first 200 characters {short_us:?}",
+            text.len() as f64 / 1e6,
+            rate(us),
+            rate(them)
+        );
+        let ids = ours.encode(&text, Special::Plain);
+        let time = best(&mut || drop(ours.decode(&ids)));
+        println!("    decode {:.0} MB/s", rate(time));
+    }
+}
