@@ -81,7 +81,7 @@ pub(crate) struct EngineArgs {
     /// How keys and values are kept
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub(crate) kv: Kv,
-    /// Threads [default: the CPUs this process may use]
+    /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
 }
@@ -247,7 +247,7 @@ pub(crate) struct BenchArgs {
     /// How keys and values are kept
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub(crate) kv: Kv,
-    /// Threads [default: the CPUs this process may use]
+    /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
     /// How to print
@@ -279,7 +279,7 @@ pub(crate) struct DemoArgs {
     /// The folder that holds the demo checkpoint
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
-    /// Threads [default: the CPUs this process may use]
+    /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
 }

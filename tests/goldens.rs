@@ -171,11 +171,11 @@ fn sequences_are_separate() {
     let mut session = runtime::Session::new(model, &options).unwrap();
     let other: Vec<u32> = golden.tokens.iter().rev().copied().collect();
     let mut got = Vec::new();
-    for pos in 0..golden.tokens.len() {
+    for (pos, (&token, &noise)) in golden.tokens.iter().zip(&other).enumerate() {
         let mut batch = runtime::Batch::default();
-        batch.push(runtime::Row { token: other[pos], seq: 2, pos }, false);
-        batch.push(runtime::Row { token: golden.tokens[pos], seq: 0, pos }, true);
-        batch.push(runtime::Row { token: other[pos], seq: 1, pos }, false);
+        batch.push(runtime::Row { token: noise, seq: 2, pos }, false);
+        batch.push(runtime::Row { token, seq: 0, pos }, true);
+        batch.push(runtime::Row { token: noise, seq: 1, pos }, false);
         got.extend_from_slice(session.forward(&batch).unwrap());
     }
     let error = worst_error(&got, golden.logits("logits"));
