@@ -12,25 +12,25 @@ pub(super) struct Q4_0;
 /// Bytes of a block.
 const BLOCK: usize = 18;
 
-/// For 36 words (four blocks), of which the first 32 are one register and the last 32 another: where
-/// the quants of the four blocks are.
+/// Two registers hold the 36 words of four blocks: words 0..32 the one, 4..36 the other. Word `i` of a
+/// step is half a dword of block `i / 2 % 4`; where is it?
 const QUANTS: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 32 {
-        let word = (i / 8) * 9 + 1 + i % 8;
+        let word = i / 2 % 4 * 9 + 1 + i / 8 * 2 + i % 2;
         idx[i] = if word < 32 { word } else { 32 + word - 4 } as i16;
         i += 1;
     }
     idx
 };
 
-/// Where the scale of block `i / 4` is.
+/// Where the scale of block `i % 4` is.
 const SCALES: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 16 {
-        idx[i] = (i / 4 * 9) as i16;
+        idx[i] = (i % 4 * 9) as i16;
         i += 1;
     }
     idx

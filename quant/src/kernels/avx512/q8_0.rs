@@ -13,13 +13,15 @@ pub(super) struct Q8_0;
 const BLOCK: usize = 34;
 
 /// Of the 68 words of four blocks, two registers hold 32 each, from the words `first` and `second`
-/// on: where are the 8 words from `from` on of each block's 17?
+/// on. Blocks 0 and 1 are in the one, 2 and 3 in the other. Word `i` of a step is half a dword of block
+/// `i / 2 % 4`; where is it, if the step takes the 8 words from `from` on of each block's 17?
 const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 32 {
-        let word = i / 8 * 17 + from + i % 8;
-        idx[i] = if i < 16 { word - first } else { 32 + word - second } as i16;
+        let block = i / 2 % 4;
+        let word = block * 17 + from + i / 8 * 2 + i % 2;
+        idx[i] = if block < 2 { word - first } else { 32 + word - second } as i16;
         i += 1;
     }
     idx
@@ -28,12 +30,12 @@ const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
 const LO: [i16; 32] = quants(0, 32, 1);
 const HI: [i16; 32] = quants(8, 36, 9);
 
-/// Where the scale of block `i / 4` is in the registers that `LO` reads.
+/// Where the scale of block `i % 4` is in the registers that `LO` reads.
 const SCALES: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 16 {
-        idx[i] = (i / 4 * 17) as i16;
+        idx[i] = (i % 4 * 17) as i16;
         i += 1;
     }
     idx
