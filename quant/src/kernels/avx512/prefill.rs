@@ -9,13 +9,12 @@
 
 use std::arch::x86_64::*;
 
+use super::strip::{At, ROWS, Strip};
 use crate::codec::QK;
-use crate::kernels::panel::{Shape, parts};
+use crate::kernels::panel::parts;
 use crate::kernels::prefetch::prefetch_slice_l2;
 use crate::kernels::{Job, Scratch};
 
-/// Rows of a strip.
-pub(super) const ROWS: usize = 16;
 /// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
 const TOKENS: usize = 12;
 /// The most columns of a panel: 16 rows × 1280 quants are 20 KiB of the first-level cache.
@@ -26,27 +25,10 @@ const BATCH: usize = 516;
 /// How far ahead of its use a pack is asked for, in bytes.
 const AHEAD: usize = 1024;
 
-/// A format whose strips can be unpacked.
-pub(super) trait Unpack {
-    /// What the tile needs to know.
-    const SHAPE: Shape;
-    /// Weights a block of the file.
-    const BLOCK_LEN: usize;
-    /// Bytes a block of the file.
-    const BLOCK_BYTES: usize;
-
-    /// Unpacks `blocks` blocks of each row into `blocks · BLOCK_LEN / SHAPE.group` groups of a panel.
-    ///
-    /// # Safety
-    /// AVX-512 F, BW, DQ, VL and VNNI; that many blocks must be readable at each of `rows`, that many
-    /// groups writable at `panel`, which is on a 64-byte boundary.
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8);
-}
-
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says and its weights are `F`'s.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn matmul<F: Unpack>(job: Job<'_>, scratch: &mut Scratch) {
+pub(super) unsafe fn matmul<F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, ld } = job;
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
@@ -70,11 +52,10 @@ pub(super) unsafe fn matmul<F: Unpack>(job: Job<'_>, scratch: &mut Scratch) {
                     let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
                     &row[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
                 };
-                // A short strip repeats its last row; what comes of the repetitions is not stored.
-                let at: [*const u8; ROWS] =
-                    std::array::from_fn(|r| bytes(r0 + r.min(strip - 1)).as_ptr());
+                let at = At::strip(w, r0, rows.end, &mut scratch.spare);
+                let at = at.skip(c0 / F::BLOCK_LEN * F::BLOCK_BYTES);
                 // SAFETY: the rows hold `cols` more weights; the panel has room for them.
-                unsafe { F::unpack(&at, cols / F::BLOCK_LEN, panel) };
+                unsafe { unpack::<F>(at, groups, panel) };
                 let mask = (u32::MAX >> (32 - strip)) as __mmask16;
                 let tiles = n.div_ceil(TOKENS);
                 for (i, (t0, tokens)) in parts(n, TOKENS).enumerate() {
@@ -117,7 +98,7 @@ struct Tile {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
+unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
     // SAFETY: passed on.
     unsafe {
         match tokens {
@@ -139,7 +120,7 @@ unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
+unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
     let Tile { mut panel, mut pack, groups, y, ld, mask, first } = tile;
     let shape = F::SHAPE;
     let mut acc = [_mm512_setzero_ps(); T];
@@ -192,31 +173,22 @@ unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
     }
 }
 
-/// Takes 16 bytes of each of 16 rows; gives the dwords 0 of all rows, the dwords 1, 2 and 3.
-#[inline]
+/// Unpacks the first `groups` groups of each row at `rows`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn transpose(rows: [__m128i; ROWS]) -> [__m512i; 4] {
-    // Register i, lane l: row 4l + i.
-    let z: [__m512i; 4] = std::array::from_fn(|i| {
-        let z = _mm512_castsi128_si512(rows[i]);
-        let z = _mm512_inserti32x4::<1>(z, rows[4 + i]);
-        let z = _mm512_inserti32x4::<2>(z, rows[8 + i]);
-        _mm512_inserti32x4::<3>(z, rows[12 + i])
-    });
-    let (a, b) = (_mm512_unpacklo_epi32(z[0], z[1]), _mm512_unpacklo_epi32(z[2], z[3]));
-    let (c, d) = (_mm512_unpackhi_epi32(z[0], z[1]), _mm512_unpackhi_epi32(z[2], z[3]));
-    [
-        _mm512_unpacklo_epi64(a, b),
-        _mm512_unpackhi_epi64(a, b),
-        _mm512_unpacklo_epi64(c, d),
-        _mm512_unpackhi_epi64(c, d),
-    ]
-}
-
-/// The f16 scales of 16 rows as f32.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn scales(halves: [u16; ROWS]) -> __m512 {
-    // SAFETY: 16 halves are 32 bytes.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
+unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
+    let shape = F::SHAPE;
+    for g in 0..groups {
+        // SAFETY: the rows hold that many groups, and there is room for them in the panel.
+        unsafe {
+            let group = F::group(rows, g);
+            let out = panel.add(g * shape.panel_bytes(ROWS));
+            for (i, q) in group.q.into_iter().take(shape.group / 4).enumerate() {
+                _mm512_store_si512(out.add(i * 4 * ROWS).cast(), q);
+            }
+            _mm512_store_ps(out.add(shape.group * ROWS).cast(), group.d);
+            if shape.mins {
+                _mm512_store_ps(out.add((shape.group + 4) * ROWS).cast(), group.m);
+            }
+        }
+    }
 }

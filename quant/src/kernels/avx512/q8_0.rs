@@ -1,10 +1,9 @@
 //! Q8_0: adding 128 makes the weights unsigned.
 
 use std::arch::x86_64::*;
-use std::array;
 
 use super::decode::{Lanes, Step};
-use super::prefill::{ROWS, Unpack, scales, transpose};
+use super::strip::{At, Group, Strip, scales, transpose};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q8_0;
@@ -72,30 +71,24 @@ impl Lanes for Q8_0 {
     }
 }
 
-impl Unpack for Q8_0 {
+impl Strip for Q8_0 {
     const SHAPE: Shape = Shape { group: 32, offset: 128, mins: false };
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8) {
-        let shift = _mm512_set1_epi8(-128);
-        for b in 0..blocks {
-            // SAFETY: the caller gives `blocks` readable blocks a row and that many writable groups.
-            unsafe {
-                let out = panel.add(b * Self::SHAPE.panel_bytes(ROWS));
-                let at = |r: usize| rows[r].add(b * BLOCK);
-                for half in 0..2 {
-                    let at = |r| at(r).add(2 + 16 * half);
-                    let quants = array::from_fn(|r| _mm_loadu_si128(at(r).cast()));
-                    for (g, q) in transpose(quants).into_iter().enumerate() {
-                        let q = _mm512_xor_si512(q, shift);
-                        _mm512_store_si512(out.add((half * 4 + g) * 64).cast(), q);
-                    }
-                }
-                let d = scales(array::from_fn(|r| at(r).cast::<u16>().read_unaligned()));
-                _mm512_store_ps(out.add(8 * 64).cast(), d);
+    #[inline(always)]
+    unsafe fn group(rows: At, g: usize) -> Group {
+        let rows = rows.skip(g * BLOCK);
+        // SAFETY: the caller has AVX-512 and says that the block is readable.
+        unsafe {
+            let lo = transpose(|r| _mm_loadu_si128(rows.row(r).add(2).cast()));
+            let hi = transpose(|r| _mm_loadu_si128(rows.row(r).add(18).cast()));
+            let shift = _mm512_set1_epi8(-128);
+            let q = |q: __m512i| _mm512_xor_si512(q, shift);
+            Group {
+                q: [q(lo[0]), q(lo[1]), q(lo[2]), q(lo[3]), q(hi[0]), q(hi[1]), q(hi[2]), q(hi[3])],
+                d: scales(|r| rows.row(r).cast::<u16>().read_unaligned()),
+                m: _mm512_setzero_ps(),
             }
         }
     }
