@@ -85,6 +85,8 @@ pub struct Scratch {
     pack: Lines,
     /// A strip of weights, unpacked.
     panel: Lines,
+    /// The last rows, where they do not make a strip.
+    spare: Lines,
 }
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:

@@ -1,6 +1,9 @@
-//! Many tokens: strips of 16 weight rows are unpacked into a panel that stays in the cache, and
-//! tiles of up to 12 tokens × 16 rows run over it. See [`panel`](crate::kernels::panel) for the
-//! layouts.
+//! Many tokens: strips of 16 weight rows are unpacked into panels, and tiles of up to 12 tokens × 16
+//! rows run over them. See [`panel`](crate::kernels::panel) for the layouts.
+//!
+//! A tile reads its panel and its pack as two forward streams of 576 and 480 bytes every 120 cycles,
+//! which the second-level cache sustains without loss; so whole rows are taken (up to 8192 columns),
+//! `y` is written once, and a pack is read from further away only once for several strips.
 //!
 //! A 512-bit load of the panel holds 4 consecutive weights of 16 rows, and each token contributes a
 //! broadcast of its 4 activations: 8 products a block of 32, then one conversion, one product of the
@@ -9,93 +12,79 @@
 
 use std::arch::x86_64::*;
 
+use super::strip::{At, ROWS, Strip};
 use crate::codec::QK;
-use crate::kernels::panel::{Shape, parts};
+use crate::kernels::panel::parts;
 use crate::kernels::prefetch::prefetch_slice_l2;
 use crate::kernels::{Job, Scratch};
 
-/// Rows of a strip.
-pub(super) const ROWS: usize = 16;
 /// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
 const TOKENS: usize = 12;
-/// The most columns of a panel: 16 rows × 1280 quants are 20 KiB of the first-level cache.
-const COLS: usize = 1280;
-/// Tokens whose activations (1024 columns) stay in the second-level cache.
+/// The most columns that are taken at once: a panel of 16 rows is then 148 KiB.
+const COLS: usize = 8192;
+/// What the panels of the strips that share a pass over the tokens may take of the second-level cache.
+const PANELS: usize = 256 << 10;
+/// The most tokens whose packs are made at once.
 const BATCH: usize = 516;
-
 /// How far ahead of its use a pack is asked for, in bytes.
-const AHEAD: usize = 1024;
-
-/// A format whose strips can be unpacked.
-pub(super) trait Unpack {
-    /// What the tile needs to know.
-    const SHAPE: Shape;
-    /// Weights a block of the file.
-    const BLOCK_LEN: usize;
-    /// Bytes a block of the file.
-    const BLOCK_BYTES: usize;
-
-    /// Unpacks `blocks` blocks of each row into `blocks · BLOCK_LEN / SHAPE.group` groups of a panel.
-    ///
-    /// # Safety
-    /// AVX-512 F, BW, DQ, VL and VNNI; that many blocks must be readable at each of `rows`, that many
-    /// groups writable at `panel`, which is on a 64-byte boundary.
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8);
-}
+const AHEAD: usize = 2048;
 
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says and its weights are `F`'s.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn matmul<F: Unpack>(job: Job<'_>, scratch: &mut Scratch) {
+pub(super) unsafe fn matmul<F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, ld } = job;
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
-    let chunk = F::BLOCK_LEN.max(QK);
-    let max_cols = COLS.min(x.cols);
-    let groups = max_cols / shape.group;
-    let panel = scratch.panel.at_least(groups * shape.panel_bytes(ROWS)).as_mut_ptr();
+    let piece = F::BLOCK_LEN.max(QK);
     for (n0, n) in parts(x.n, BATCH) {
-        let pack = scratch.pack.at_least(groups * shape.pack_bytes(n));
-        for (c0, cols) in parts(x.cols / chunk, max_cols / chunk) {
-            let (c0, cols) = (c0 * chunk, cols * chunk);
+        for (c0, cols) in parts(x.cols / piece, COLS / piece) {
+            let (c0, cols) = (c0 * piece, cols * piece);
             let groups = cols / shape.group;
+            let pack = scratch.pack.at_least(groups * shape.pack_bytes(n));
             let token_bytes = groups * shape.pack_bytes(1);
             for (t0, tokens) in parts(n, TOKENS) {
                 shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
             }
-            for r0 in rows.clone().step_by(ROWS) {
-                let strip = ROWS.min(rows.end - r0);
-                let bytes = |r: usize| {
-                    let row = w.row(r);
-                    let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
-                    &row[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
-                };
-                // A short strip repeats its last row; what comes of the repetitions is not stored.
-                let at: [*const u8; ROWS] =
-                    std::array::from_fn(|r| bytes(r0 + r.min(strip - 1)).as_ptr());
-                // SAFETY: the rows hold `cols` more weights; the panel has room for them.
-                unsafe { F::unpack(&at, cols / F::BLOCK_LEN, panel) };
-                let mask = (u32::MAX >> (32 - strip)) as __mmask16;
-                let tiles = n.div_ceil(TOKENS);
+            let panel_bytes = groups * shape.panel_bytes(ROWS);
+            let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);
+            let panels = scratch.panel.at_least(strips * panel_bytes);
+            // What the unpacking will read of row `r`.
+            let bytes = |r: usize| {
+                let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
+                &w.row(r)[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
+            };
+            for s0 in rows.clone().step_by(ROWS * strips) {
+                let end = rows.end.min(s0 + ROWS * strips);
+                for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks_mut(panel_bytes)) {
+                    let at = At::strip(w, r0, end, &mut scratch.spare);
+                    let at = at.skip(c0 / F::BLOCK_LEN * F::BLOCK_BYTES);
+                    // SAFETY: the rows hold `cols` more weights; the panel has room for them.
+                    unsafe { unpack::<F>(at, groups, panel.as_mut_ptr()) };
+                }
+                let (tiles, ahead) = (n.div_ceil(TOKENS), ROWS * strips);
                 for (i, (t0, tokens)) in parts(n, TOKENS).enumerate() {
-                    // The next strip, a few rows a tile.
-                    for r in i * ROWS / tiles..(i + 1) * ROWS / tiles {
-                        if r0 + ROWS + r < rows.end {
-                            prefetch_slice_l2(bytes(r0 + ROWS + r));
+                    // The next strips, a few rows a tile.
+                    for r in end + i * ahead / tiles..end + (i + 1) * ahead / tiles {
+                        if r < rows.end {
+                            prefetch_slice_l2(bytes(r));
                         }
                     }
-                    let tile = Tile {
-                        panel,
-                        pack: pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr(),
-                        groups,
-                        y: y[(n0 + t0) * ld + (r0 - rows.start)..].as_mut_ptr(),
-                        ld,
-                        mask,
-                        first: c0 == 0,
-                    };
-                    // SAFETY: panel and pack hold `groups` groups; `y` holds `tokens` rows of which
-                    // those elements are written that `mask` has.
-                    unsafe { run::<F>(tile, tokens) };
+                    let pack = pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr();
+                    for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks(panel_bytes)) {
+                        let tile = Tile {
+                            panel: panel.as_ptr(),
+                            pack,
+                            groups,
+                            y: y[(n0 + t0) * ld + (r0 - rows.start)..].as_mut_ptr(),
+                            ld,
+                            mask: (u32::MAX >> (32 - ROWS.min(end - r0))) as __mmask16,
+                            first: c0 == 0,
+                        };
+                        // SAFETY: panel and pack hold `groups` groups; `y` holds `tokens` rows of
+                        // which those elements are written that `mask` has.
+                        unsafe { run::<F>(tile, tokens) };
+                    }
                 }
             }
         }
@@ -117,7 +106,7 @@ struct Tile {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
+unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
     // SAFETY: passed on.
     unsafe {
         match tokens {
@@ -139,14 +128,13 @@ unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
+unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
     let Tile { mut panel, mut pack, groups, y, ld, mask, first } = tile;
     let shape = F::SHAPE;
-    let mut acc = [_mm512_setzero_ps(); T];
-    for t in T..2 * T {
-        // The next tile's; past the end it does no harm.
-        _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(t * ld).cast());
+    for t in 0..T {
+        _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(t * ld).cast());
     }
+    let mut acc = [_mm512_setzero_ps(); T];
     if !first {
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: see `Tile::y`.
@@ -192,31 +180,22 @@ unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
     }
 }
 
-/// Takes 16 bytes of each of 16 rows; gives the dwords 0 of all rows, the dwords 1, 2 and 3.
-#[inline]
+/// Unpacks the first `groups` groups of each row at `rows`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn transpose(rows: [__m128i; ROWS]) -> [__m512i; 4] {
-    // Register i, lane l: row 4l + i.
-    let z: [__m512i; 4] = std::array::from_fn(|i| {
-        let z = _mm512_castsi128_si512(rows[i]);
-        let z = _mm512_inserti32x4::<1>(z, rows[4 + i]);
-        let z = _mm512_inserti32x4::<2>(z, rows[8 + i]);
-        _mm512_inserti32x4::<3>(z, rows[12 + i])
-    });
-    let (a, b) = (_mm512_unpacklo_epi32(z[0], z[1]), _mm512_unpacklo_epi32(z[2], z[3]));
-    let (c, d) = (_mm512_unpackhi_epi32(z[0], z[1]), _mm512_unpackhi_epi32(z[2], z[3]));
-    [
-        _mm512_unpacklo_epi64(a, b),
-        _mm512_unpackhi_epi64(a, b),
-        _mm512_unpacklo_epi64(c, d),
-        _mm512_unpackhi_epi64(c, d),
-    ]
-}
-
-/// The f16 scales of 16 rows as f32.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn scales(halves: [u16; ROWS]) -> __m512 {
-    // SAFETY: 16 halves are 32 bytes.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
+unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
+    let shape = F::SHAPE;
+    for g in 0..groups {
+        // SAFETY: the rows hold that many groups, and there is room for them in the panel.
+        unsafe {
+            let group = F::group(rows, g);
+            let out = panel.add(g * shape.panel_bytes(ROWS));
+            for (i, q) in group.q.into_iter().take(shape.group / 4).enumerate() {
+                _mm512_store_si512(out.add(i * 4 * ROWS).cast(), q);
+            }
+            _mm512_store_ps(out.add(shape.group * ROWS).cast(), group.d);
+            if shape.mins {
+                _mm512_store_ps(out.add((shape.group + 4) * ROWS).cast(), group.m);
+            }
+        }
+    }
 }
