@@ -39,13 +39,8 @@ pub const SHAPES: [Shape; 8] = {
         context: 32_768,
         rope_factor: None,
     };
-    let big = Shape {
-        window: 1024,
-        vocab: 262_208,
-        context: 131_072,
-        rope_factor: Some(8.0),
-        ..g3
-    };
+    let big =
+        Shape { window: 1024, vocab: 262_208, context: 131_072, rope_factor: Some(8.0), ..g3 };
     let g2 = Shape {
         arch: "gemma2",
         window: 4096,
@@ -58,12 +53,54 @@ pub const SHAPES: [Shape; 8] = {
     [
         Shape { name: "gemma-3-270m", hidden: 640, ffn: 2048, layers: 18, ..g3 },
         g3,
-        Shape { name: "gemma-3-4b", hidden: 2560, ffn: 10240, layers: 34, heads: 8, kv_heads: 4, ..big },
-        Shape { name: "gemma-3-12b", hidden: 3840, ffn: 15360, layers: 48, heads: 16, kv_heads: 8, ..big },
-        Shape { name: "gemma-3-27b", hidden: 5376, ffn: 21504, layers: 62, heads: 32, kv_heads: 16, head_dim: 128, ..big },
+        Shape {
+            name: "gemma-3-4b",
+            hidden: 2560,
+            ffn: 10240,
+            layers: 34,
+            heads: 8,
+            kv_heads: 4,
+            ..big
+        },
+        Shape {
+            name: "gemma-3-12b",
+            hidden: 3840,
+            ffn: 15360,
+            layers: 48,
+            heads: 16,
+            kv_heads: 8,
+            ..big
+        },
+        Shape {
+            name: "gemma-3-27b",
+            hidden: 5376,
+            ffn: 21504,
+            layers: 62,
+            heads: 32,
+            kv_heads: 16,
+            head_dim: 128,
+            ..big
+        },
         Shape { name: "gemma-2-2b", hidden: 2304, ffn: 9216, layers: 26, ..g2 },
-        Shape { name: "gemma-2-9b", hidden: 3584, ffn: 14336, layers: 42, heads: 16, kv_heads: 8, ..g2 },
-        Shape { name: "gemma-2-27b", hidden: 4608, ffn: 36864, layers: 46, heads: 32, kv_heads: 16, head_dim: 128, ..g2 },
+        Shape {
+            name: "gemma-2-9b",
+            hidden: 3584,
+            ffn: 14336,
+            layers: 42,
+            heads: 16,
+            kv_heads: 8,
+            ..g2
+        },
+        Shape {
+            name: "gemma-2-27b",
+            hidden: 4608,
+            ffn: 36864,
+            layers: 46,
+            heads: 32,
+            kv_heads: 16,
+            head_dim: 128,
+            ..g2
+        },
     ]
 };
 
