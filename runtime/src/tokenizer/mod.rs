@@ -23,6 +23,8 @@ mod merge;
 mod repair;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod verbatim;
 mod vocab;
 
