@@ -27,9 +27,10 @@ fn qat(dir: &std::path::Path) -> std::path::PathBuf {
 }
 
 type Metadata = Vec<(String, MetaValue)>;
+type Tensors = Vec<(TensorSpec, Vec<u8>)>;
 
 /// Takes a file apart, edits it and puts it together again.
-fn rewrite(path: &std::path::Path, edit: impl Fn(&mut Metadata, &mut Vec<(TensorSpec, Vec<u8>)>)) {
+fn rewrite(path: &std::path::Path, edit: impl Fn(&mut Metadata, &mut Tensors)) {
     let file = std::fs::read(path).unwrap();
     let gguf = Gguf::parse(&file).unwrap();
     let mut metadata: Metadata = gguf
@@ -44,7 +45,7 @@ fn rewrite(path: &std::path::Path, edit: impl Fn(&mut Metadata, &mut Vec<(Tensor
             ((*k).to_owned(), value)
         })
         .collect();
-    let mut tensors: Vec<_> = gguf
+    let mut tensors: Tensors = gguf
         .tensors()
         .iter()
         .map(|t| {
@@ -120,7 +121,7 @@ fn a_file_may_replace_itself() {
 #[test]
 fn files_that_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let refused_as = |edit: &dyn Fn(&mut Metadata, &mut Vec<(TensorSpec, Vec<u8>)>)| {
+    let refused_as = |edit: &dyn Fn(&mut Metadata, &mut Tensors)| {
         let path = qat(dir.path());
         rewrite(&path, edit);
         refused_at(&options(&path, &dir.path().join("out.gguf"), DType::Q8_0))
