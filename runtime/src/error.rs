@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use quant::gguf::GgufError;
 
+use crate::sampler::SamplingError;
+use crate::tokenizer::TokenizerError;
+
 /// A model that can't be opened, or a request that it can't serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages are the documentation of their fields
@@ -34,12 +37,14 @@ pub enum RuntimeError {
     Memory { what: &'static str, bytes: usize },
     #[error("could not start {threads} threads: {why}")]
     Threads { threads: usize, why: String },
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
     #[error("stopped")]
     Cancelled,
 }
 
 /// Why a GGUF file, although well-formed, is not a Gemma model that Lapidary can run.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ModelError {
     #[error(transparent)]
@@ -52,6 +57,6 @@ pub enum ModelError {
         "tensor {name:?} is not part of a {arch} model with {layers} layers; the file is for another architecture or version"
     )]
     UnknownTensor { name: String, arch: &'static str, layers: usize },
-    #[error("{0}")]
-    Tokenizer(String),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
 }

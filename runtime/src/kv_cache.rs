@@ -126,6 +126,12 @@ impl KvCache {
         self.layers.iter().map(|l| l.k.len() + l.v.len()).sum()
     }
 
+    /// Bytes of keys and values that a token at `position` reads.
+    pub fn bytes_read(&self, position: usize) -> usize {
+        let seen = |w: &Option<usize>| w.map_or(position + 1, |w| w.min(position + 1));
+        self.windows.iter().map(seen).sum::<usize>() * self.kv_heads * self.row_bytes * 2
+    }
+
     /// Forgets the positions of a sequence from `len` on. Where a ring no longer holds what the
     /// positions before `len` would need, everything is forgotten. Returns what is left.
     pub fn truncate(&mut self, seq: usize, len: usize) -> usize {

@@ -3,13 +3,18 @@
 
 pub mod backend;
 pub mod batch;
+pub mod chat;
 pub mod config;
 pub mod cpu;
 mod error;
 pub mod forward;
+pub mod generate;
 pub mod kv_cache;
+pub mod mapping;
 pub mod model;
+pub mod sampler;
 pub mod session;
+pub mod synthetic;
 pub mod tokenizer;
 pub mod weights;
 

@@ -1,21 +1,42 @@
 //! A model file, mapped and resolved.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use quant::gguf::Gguf;
 
+use crate::chat::ChatTemplate;
 use crate::config::GemmaConfig;
 use crate::error::{ModelError, RuntimeError};
+use crate::mapping::map;
+use crate::sampler::SamplingParams;
+use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
 
 /// An opened model: the mapping and where everything in it lies. Weights are never copied.
 pub struct Model {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
     config: GemmaConfig,
     weights: Weights,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    sampling: SamplingParams,
+}
+
+/// Where the file's bytes are.
+enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 impl Model {
@@ -24,24 +45,32 @@ impl Model {
     /// # Errors
     /// [`RuntimeError::Io`], [`RuntimeError::Gguf`] or [`RuntimeError::Model`], each naming the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
-        let path = path.as_ref().to_path_buf();
-        let io = |source| RuntimeError::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(io)?;
-        // SAFETY: the mapping is private and read-only. A file that another process shortens while
-        // it is mapped would end this one with a signal; that is the price of not copying weights,
-        // and what every mapping of a model file lives with. Contents that change cannot break
-        // memory safety: everything that was checked is kept outside the mapping.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        let gguf = Gguf::parse(&map)
+        let path = path.as_ref();
+        Self::resolve(path.to_owned(), Bytes::Mapped(map(path)?))
+    }
+
+    /// Resolves a model whose file is in memory; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(path: impl Into<PathBuf>, bytes: Vec<u8>) -> Result<Self, RuntimeError> {
+        Self::resolve(path.into(), Bytes::Owned(bytes))
+    }
+
+    fn resolve(path: PathBuf, bytes: Bytes) -> Result<Self, RuntimeError> {
+        let gguf = Gguf::parse(bytes.get())
             .map_err(|source| RuntimeError::Gguf { path: path.clone(), source })?;
-        let resolve = || -> Result<_, ModelError> {
+        let parts = || -> Result<_, ModelError> {
             let config = GemmaConfig::from_gguf(&gguf)?;
             let weights = Weights::resolve(&gguf, &config)?;
-            Ok((config, weights))
+            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            let template = ChatTemplate::from_gguf(&gguf, &tokenizer);
+            let sampling = SamplingParams::from_gguf(&gguf)?;
+            Ok((config, weights, tokenizer, template, sampling))
         };
-        let (config, weights) =
-            resolve().map_err(|source| RuntimeError::Model { path: path.clone(), source })?;
-        Ok(Model { path, map, config, weights })
+        let (config, weights, tokenizer, template, sampling) =
+            parts().map_err(|source| RuntimeError::Model { path: path.clone(), source })?;
+        Ok(Model { path, bytes, config, weights, tokenizer, template, sampling })
     }
 
     /// The file.
@@ -49,9 +78,9 @@ impl Model {
         &self.path
     }
 
-    /// The whole mapped file.
+    /// The whole file.
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        self.bytes.get()
     }
 
     /// Shapes and constants.
@@ -62,5 +91,25 @@ impl Model {
     /// The tensors.
     pub fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat format.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// How the file says to sample, Gemma's defaults where it says nothing.
+    pub fn sampling(&self) -> &SamplingParams {
+        &self.sampling
+    }
+
+    /// What was wrong in the file and has been made good, for people to read.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.tokenizer.warnings().iter().chain(self.template.warnings()).map(String::as_str)
     }
 }

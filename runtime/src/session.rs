@@ -18,7 +18,7 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv_type: KvType,
-    /// Threads. `None`: as many as this process has CPUs.
+    /// Threads. `None`: see [`default_threads`].
     pub threads: Option<usize>,
     /// Sequences that the cache holds.
     pub sequences: usize,

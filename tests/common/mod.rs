@@ -10,19 +10,19 @@ use runtime::{Model, RuntimeError, Session, SessionOptions};
 use safetensors::SafeTensors;
 
 /// The folder of a fixture.
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// Reference logits of a fixture.
-pub struct Golden {
-    pub tokens: Vec<u32>,
-    pub vocab: usize,
+pub(crate) struct Golden {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) vocab: usize,
     tensors: Vec<(String, Vec<f32>)>,
 }
 
 impl Golden {
-    pub fn load(name: &str) -> Self {
+    pub(crate) fn load(name: &str) -> Self {
         let bytes = std::fs::read(fixture(name).join("golden.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let words = |name: &str| -> Vec<[u8; 4]> {
@@ -40,36 +40,41 @@ impl Golden {
         Golden { tokens, vocab, tensors }
     }
 
-    pub fn get(&self, name: &str) -> Option<&[f32]> {
+    pub(crate) fn get(&self, name: &str) -> Option<&[f32]> {
         self.tensors.iter().find(|(n, _)| n == name).map(|(_, t)| t.as_slice())
     }
 
-    pub fn logits(&self, name: &str) -> &[f32] {
+    pub(crate) fn logits(&self, name: &str) -> &[f32] {
         self.get(name).unwrap()
     }
 }
 
 /// Converts a fixture into a folder of its own; the model is `model.gguf` in it.
-pub fn convert(name: &str, dtype: DType, embed: DType) -> tempfile::TempDir {
+pub(crate) fn convert(name: &str, dtype: DType, embed: DType) -> tempfile::TempDir {
+    convert_dir(&fixture(name), dtype, embed)
+}
+
+/// Converts any checkpoint into a folder of its own.
+pub(crate) fn convert_dir(checkpoint: &Path, dtype: DType, embed: DType) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let options = convert::Options {
         output: Some(dir.path().join("model.gguf")),
         dtype,
         embed: Some(embed),
-        ..convert::Options::new(fixture(name))
+        ..convert::Options::new(checkpoint)
     };
     convert::convert(&options, &(), &AtomicBool::new(false)).unwrap();
     dir
 }
 
 /// Opens what [`convert`] wrote.
-pub fn open(dir: &Path) -> Arc<Model> {
+pub(crate) fn open(dir: &Path) -> Arc<Model> {
     Arc::new(Model::open(dir.join("model.gguf")).unwrap())
 }
 
 /// The logits of every position, `[positions, vocab]`. The tokens are appended in pieces of the
 /// given sizes, and what is left after these in one piece.
-pub fn logits(
+pub(crate) fn logits(
     model: &Arc<Model>,
     options: &SessionOptions,
     tokens: &[u32],
@@ -91,14 +96,14 @@ pub fn logits(
 }
 
 /// Variance of all the values.
-pub fn variance(x: &[f32]) -> f64 {
+pub(crate) fn variance(x: &[f32]) -> f64 {
     let n = x.len() as f64;
     let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
     x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n
 }
 
 /// The largest difference at any position, in standard deviations of all the reference's logits.
-pub fn worst_error(got: &[f32], want: &[f32]) -> f64 {
+pub(crate) fn worst_error(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let worst = got
         .iter()
@@ -109,7 +114,7 @@ pub fn worst_error(got: &[f32], want: &[f32]) -> f64 {
 }
 
 /// Mean KL divergence of `got` from `want` over positions, and how often the top token agrees.
-pub fn divergence(got: &[f32], want: &[f32], vocab: usize) -> (f64, f64) {
+pub(crate) fn divergence(got: &[f32], want: &[f32], vocab: usize) -> (f64, f64) {
     let log_softmax = |x: &[f32]| -> Vec<f64> {
         let max = x.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
         let sum: f64 = x.iter().map(|v| f64::from(v - max).exp()).sum();

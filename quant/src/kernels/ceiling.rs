@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use super::prefetch::prefetch;
 use super::{Isa, Kernels};
 
 /// Runs `work` on `threads` threads at once, each again and again until `time` is over, at least once.
@@ -64,23 +65,6 @@ pub fn read_bandwidth(buf: &[u8], threads: usize, time: Duration) -> f64 {
         }) / 1e9
     };
     variants.into_iter().map(run).fold(0.0, f64::max)
-}
-
-#[inline]
-fn prefetch<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching reads nothing, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(p.cast());
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: prefetching reads nothing, whatever the address.
-    unsafe {
-        std::arch::asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(nostack, readonly));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = p;
 }
 
 /// Billion int8 operations a second (a multiply and an add are two) that `threads` threads do

@@ -34,6 +34,7 @@ mod avx512;
 pub mod ceiling;
 mod isa;
 mod panel;
+mod prefetch;
 mod scalar;
 
 use isa::Active;

@@ -23,7 +23,11 @@
 //! each of the two as one forward stream. A new format needs an unpacking of strips and nothing else.
 
 use super::Rows;
+use super::prefetch::prefetch_slice;
 use crate::codec::QK;
+
+/// Tokens between one that is packed and the one that is asked for.
+const AHEAD: usize = 4;
 
 /// 64 bytes on a 64-byte boundary.
 #[derive(Clone, Copy, Debug)]
@@ -79,28 +83,54 @@ impl Shape {
         out: &mut [u8],
     ) {
         let stride = self.pack_bytes(tokens);
-        let groups = cols / self.group;
-        let out = &mut out[..groups * stride];
+        let out = &mut out[..cols / self.group * stride];
         for t in 0..tokens {
-            let q = &x.q[(t0 + t) * x.cols + c0..][..cols];
-            let b0 = ((t0 + t) * x.cols + c0) / QK;
-            for (g, (out, q)) in
-                out.chunks_exact_mut(stride).zip(q.chunks_exact(self.group)).enumerate()
-            {
-                let b = b0 + g * self.group / QK;
-                let sum =
-                    if self.group == QK { x.sum[b] } else { q.iter().map(|&q| i32::from(q)).sum() };
-                let (quants, rest) = out.split_at_mut(tokens * self.group);
-                let mut put = |i: usize, v: [u8; 4]| {
-                    rest[(i * tokens + t) * 4..][..4].copy_from_slice(&v);
-                };
-                put(0, x.scale[b].to_ne_bytes());
-                put(1, (sum * -self.offset).to_ne_bytes());
-                if self.mins {
-                    put(2, (x.scale[b] * sum as f32).to_ne_bytes());
-                }
-                let quants = &mut quants[t * self.group..][..self.group];
-                quants.copy_from_slice(bytemuck::cast_slice(q));
+            let row = |t: usize| {
+                let from = t * x.cols + c0;
+                let blocks = from / QK..(from + cols) / QK;
+                let q = bytemuck::cast_slice(&x.q[from..][..cols]);
+                (q, &x.scale[blocks.clone()], &x.sum[blocks])
+            };
+            // Short pieces, far from each other: the hardware does not see the next one coming.
+            if t0 + t + AHEAD < x.n {
+                let (q, scale, sum) = row(t0 + t + AHEAD);
+                prefetch_slice(q);
+                prefetch_slice(scale);
+                prefetch_slice(sum);
+            }
+            let (q, scale, sum) = row(t0 + t);
+            match self.group {
+                QK => self.pack_token::<QK>(tokens, t, q, scale, sum, out),
+                16 => self.pack_token::<16>(tokens, t, q, scale, sum, out),
+                other => unreachable!("groups of {other}"),
+            }
+        }
+    }
+
+    fn pack_token<const GROUP: usize>(
+        self,
+        tokens: usize,
+        t: usize,
+        q: &[u8],
+        scale: &[f32],
+        sum: &[i32],
+        out: &mut [u8],
+    ) {
+        let stride = self.pack_bytes(tokens);
+        let quants = q.as_chunks::<GROUP>().0;
+        for (g, (q, out)) in quants.iter().zip(out.chunks_exact_mut(stride)).enumerate() {
+            let b = g * GROUP / QK;
+            let (scale, sum) = match GROUP {
+                QK => (scale[b], sum[b]),
+                _ => (scale[b], q.iter().map(|&q| i32::from(q as i8)).sum()),
+            };
+            let (to, rest) = out.split_at_mut(tokens * GROUP);
+            to.as_chunks_mut::<GROUP>().0[t] = *q;
+            let words = rest.as_chunks_mut::<4>().0;
+            words[t] = scale.to_ne_bytes();
+            words[tokens + t] = (sum * -self.offset).to_ne_bytes();
+            if self.mins {
+                words[2 * tokens + t] = (scale * sum as f32).to_ne_bytes();
             }
         }
     }

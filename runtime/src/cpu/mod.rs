@@ -10,6 +10,7 @@ mod buffers;
 mod ops;
 pub(crate) mod shared;
 mod simd;
+mod topology;
 mod worker;
 
 use std::sync::Mutex;
@@ -25,6 +26,7 @@ use crate::kv_cache::KvCache;
 use crate::model::Model;
 use barrier::Barrier;
 use buffers::{RowBufs, Shared};
+pub use topology::default_threads;
 use worker::{Pass, ThreadState, Worker};
 
 /// Up to this many rows, every thread computes norms and quantization for itself.
@@ -46,11 +48,6 @@ pub struct Cpu {
     ropes: Vec<Rope>,
     rope_of_layer: Vec<usize>,
     all_rows: Vec<usize>,
-}
-
-/// How many threads to use when nobody says: the CPUs that this process may use.
-pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 impl Cpu {

@@ -75,7 +75,7 @@ impl Op for GeluMul<'_> {
         // x/2 · (1 + tanh u) = x / (1 + e^(-2u)): one exponential, one division.
         let gelu = |x: S::V| {
             let cube = s.mul(s.mul(x, x), x);
-            let u = s.mul(s.fma(cube, s.splat(0.044_715), x), s.splat(-1.595_769_1));
+            let u = s.mul(s.fma(cube, s.splat(0.044_715), x), s.splat(-1.595_769_2));
             s.div(x, s.add(s.splat(1.0), s.exp(u)))
         };
         let body = self.gate.len() / S::LANES * S::LANES;

@@ -34,7 +34,7 @@ impl Tokenizer {
         let scores = scores(gguf, &vocab)?;
 
         let mended = repair::kinds(&mut vocab, &mut warnings);
-        let runs = repair::Runs::new(&vocab, &scores, mended);
+        let runs = repair::Runs::new(&vocab, &scores);
         let mut boundaries = Boundaries::default();
         let duplicates = vocab.index(|vocab, id| {
             if !vocab.kind(id).merges() {

@@ -18,13 +18,17 @@ const FEW: usize = 24;
 
 /// A stretch of the word that is a piece.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Symbol {
-    pub(super) id: u32,
+struct Symbol {
+    id: u32,
     /// Where it starts in the word, in bytes.
     start: u32,
+    /// 0 once it has been merged into its left neighbour.
     bytes: u32,
     chars: u32,
-    /// The neighbours, by index; [`NONE`] at the ends. Used by the heap only.
+    /// How early, and into which id, it merges with the next symbol.
+    key: Key,
+    merged: u32,
+    /// The neighbours, by index; [`NONE`] at the ends. Used with the heap only.
     prev: u32,
     next: u32,
 }
@@ -35,25 +39,13 @@ const NONE: u32 = u32::MAX;
 type Key = u64;
 const NO_MERGE: Key = Key::MAX;
 
-/// A merge that was possible when it was entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    key: Key,
-    /// Index of the left symbol; equal merges go from left to right.
-    left: u32,
-    /// Bytes of both symbols when it was entered: they are still the same two if their lengths
-    /// still add up to this, because symbols only ever grow.
-    bytes: u32,
-    id: u32,
-}
-
 /// Merges words; holds the memory for it.
 #[derive(Debug, Default)]
 pub(super) struct Merger {
     symbols: Vec<Symbol>,
-    /// For each symbol, the merge with the next one: its key and the id it makes.
-    merges: Vec<(Key, u32)>,
-    heap: BinaryHeap<Reverse<Candidate>>,
+    /// Merges that may be the next one, the earliest on top, of equal ones the leftmost: the key
+    /// and the index of the left symbol. Some are out of date.
+    heap: BinaryHeap<Reverse<(Key, u32)>>,
 }
 
 impl Merger {
@@ -61,37 +53,42 @@ impl Merger {
     #[inline]
     pub(super) fn push(&mut self, id: u32, start: usize, bytes: usize) {
         let (start, bytes) = (start as u32, bytes as u32);
-        self.symbols.push(Symbol { id, start, bytes, chars: 1, prev: NONE, next: NONE });
+        let (key, merged) = (NO_MERGE, 0);
+        self.symbols.push(Symbol {
+            id,
+            start,
+            bytes,
+            chars: 1,
+            key,
+            merged,
+            prev: NONE,
+            next: NONE,
+        });
     }
 
     /// Merges the characters pushed, which lie one after the other in `word`, appends the ids to
     /// `out`, and is empty again.
     pub(super) fn finish(&mut self, vocab: &Vocab, word: &[u8], out: &mut Vec<u32>) {
+        for i in 1..self.symbols.len() {
+            let right = self.symbols[i];
+            self.symbols[i - 1].meet(vocab, word, &right);
+        }
         if self.symbols.len() <= FEW {
             self.merge_few(vocab, word);
-            out.extend(self.symbols.iter().map(|s| s.id));
         } else {
             self.merge_many(vocab, word);
-            let mut at = 0;
-            while at != NONE {
-                let symbol = &self.symbols[at as usize];
-                out.push(symbol.id);
-                at = symbol.next;
-            }
         }
+        out.extend(self.symbols.iter().filter(|s| s.bytes > 0).map(|s| s.id));
         self.symbols.clear();
     }
 
     fn merge_few(&mut self, vocab: &Vocab, word: &[u8]) {
         let symbols = &mut self.symbols;
-        let merges = &mut self.merges;
-        merges.clear();
-        merges.extend(symbols.windows(2).map(|pair| merge(vocab, word, &pair[0], &pair[1])));
         loop {
             let mut best = (NO_MERGE, 0);
-            for (i, &(key, _)) in merges.iter().enumerate() {
-                if key < best.0 {
-                    best = (key, i);
+            for (i, symbol) in symbols.iter().enumerate() {
+                if symbol.key < best.0 {
+                    best = (symbol.key, i);
                 }
             }
             let (key, i) = best;
@@ -99,76 +96,88 @@ impl Merger {
                 return;
             }
             let right = symbols.remove(i + 1);
-            symbols[i].grow(&right, merges[i].1);
-            merges.remove(i);
-            if let Some(next) = symbols.get(i + 1) {
-                merges[i] = merge(vocab, word, &symbols[i], next);
+            symbols[i].grow(&right);
+            if let Some(&next) = symbols.get(i + 1) {
+                symbols[i].meet(vocab, word, &next);
             }
             if i > 0 {
-                merges[i - 1] = merge(vocab, word, &symbols[i - 1], &symbols[i]);
+                let grown = symbols[i];
+                symbols[i - 1].meet(vocab, word, &grown);
             }
         }
     }
 
+    /// The next merge is always earlier than the ones to its left and right, so only such merges
+    /// are put on the heap: when a merge has been done, those around it that have become so.
     fn merge_many(&mut self, vocab: &Vocab, word: &[u8]) {
-        let symbols = &mut self.symbols;
+        let Merger { symbols, heap } = self;
         let n = symbols.len() as u32;
         for (i, symbol) in (0..n).zip(symbols.iter_mut()) {
             symbol.prev = i.wrapping_sub(1);
             symbol.next = if i + 1 < n { i + 1 } else { NONE };
         }
-        let candidate = |symbols: &[Symbol], left: u32| {
-            let a = &symbols[left as usize];
-            let b = symbols.get(a.next as usize)?;
-            let (key, id) = merge(vocab, word, a, b);
-            let bytes = a.bytes + b.bytes;
-            (key != NO_MERGE).then_some(Reverse(Candidate { key, left, bytes, id }))
-        };
-        // Built in one go: linear, where pushing one by one is not.
-        let mut entries = std::mem::take(&mut self.heap).into_vec();
-        entries.clear();
-        entries.extend((0..n).filter_map(|i| candidate(symbols, i)));
-        let mut heap = BinaryHeap::from(entries);
-        while let Some(Reverse(Candidate { left, bytes, id, .. })) = heap.pop() {
+        for i in 0..n {
+            consider(symbols, i, heap);
+        }
+        while let Some(Reverse((key, left))) = heap.pop() {
             let a = symbols[left as usize];
-            let Some(&b) = symbols.get(a.next as usize) else { continue };
-            if a.bytes == 0 || a.bytes + b.bytes != bytes {
+            if a.bytes == 0 || a.key != key {
                 continue;
             }
-            symbols[left as usize].grow(&b, id);
+            let b = symbols[a.next as usize];
+            symbols[left as usize].grow(&b);
             symbols[left as usize].next = b.next;
             symbols[a.next as usize].bytes = 0;
             if let Some(next) = symbols.get_mut(b.next as usize) {
                 next.prev = left;
+                let next = *next;
+                symbols[left as usize].meet(vocab, word, &next);
             }
-            heap.extend(candidate(symbols, left));
-            if a.prev != NONE {
-                heap.extend(candidate(symbols, a.prev));
+            let grown = symbols[left as usize];
+            if let Some(before) = symbols.get_mut(a.prev as usize) {
+                before.meet(vocab, word, &grown);
+                let before = before.prev;
+                consider(symbols, before, heap);
             }
+            consider(symbols, a.prev, heap);
+            consider(symbols, left, heap);
+            consider(symbols, b.next, heap);
         }
-        self.heap = heap;
+    }
+}
+
+/// Puts the merge of a symbol with the next one on the heap if it is earlier than both its
+/// neighbours. May do so twice, which does no harm.
+fn consider(symbols: &[Symbol], at: u32, heap: &mut BinaryHeap<Reverse<(Key, u32)>>) {
+    let Some(symbol) = symbols.get(at as usize) else { return };
+    let key = |at: u32| symbols.get(at as usize).map_or(NO_MERGE, |s| s.key);
+    let first = symbol.key < key(symbol.prev) && symbol.key <= key(symbol.next);
+    if first && symbol.key != NO_MERGE {
+        heap.push(Reverse((symbol.key, at)));
     }
 }
 
 impl Symbol {
-    fn grow(&mut self, right: &Symbol, id: u32) {
-        self.id = id;
+    /// Takes in the next symbol. What comes after that has to be met.
+    fn grow(&mut self, right: &Symbol) {
+        self.id = self.merged;
         self.bytes += right.bytes;
         self.chars += right.chars;
+        self.key = NO_MERGE;
     }
-}
 
-/// The merge of two neighbours.
-#[inline]
-fn merge(vocab: &Vocab, word: &[u8], left: &Symbol, right: &Symbol) -> (Key, u32) {
-    let text = &word[left.start as usize..][..(left.bytes + right.bytes) as usize];
-    match vocab.find(text) {
-        Some(found) if found.rank != NO_RANK => {
-            // A piece has at most 65535 bytes, so its parts have fewer characters than that.
-            let longer_left = u64::from(0xFFFF - left.chars);
-            let longer_right = u64::from(0xFFFF - right.chars);
-            (u64::from(found.rank) << 32 | longer_left << 16 | longer_right, found.id)
-        }
-        _ => (NO_MERGE, 0),
+    /// Finds out about the merge with the next symbol.
+    #[inline]
+    fn meet(&mut self, vocab: &Vocab, word: &[u8], right: &Symbol) {
+        let text = &word[self.start as usize..][..(self.bytes + right.bytes) as usize];
+        (self.key, self.merged) = match vocab.find(text) {
+            Some(found) if found.rank != NO_RANK => {
+                // A piece has at most 65535 bytes, so its parts have fewer characters than that.
+                let longer_left = u64::from(0xFFFF - self.chars);
+                let longer_right = u64::from(0xFFFF - right.chars);
+                (u64::from(found.rank) << 32 | longer_left << 16 | longer_right, found.id)
+            }
+            _ => (NO_MERGE, 0),
+        };
     }
 }

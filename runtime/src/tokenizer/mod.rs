@@ -21,6 +21,8 @@ mod hash;
 mod load;
 mod merge;
 mod repair;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verbatim;
 mod vocab;
 
@@ -98,7 +100,7 @@ impl Tokenizer {
     }
 
     /// `plain`: ranges, ascending and apart, that no control token may touch.
-    fn encode_guarded(&self, text: &str, mut plain: &[Range<usize>]) -> Vec<u32> {
+    pub(crate) fn encode_guarded(&self, text: &str, mut plain: &[Range<usize>]) -> Vec<u32> {
         let mut encoder = Encoder::new(self, text.len());
         let mut done = 0;
         let mut from = 0;

@@ -21,8 +21,9 @@ const GEMMA_CONTROL: [&str; 10] = [
 /// checkpoints among them, have control tokens as normal (then they would be shown, and never
 /// found in a prompt) or as user-defined (then users could type them).
 ///
-/// Says whether control tokens were marked normal: such a file is likely to have lost the
-/// user-defined ones too.
+/// Says whether control tokens were marked normal: such a file has lost the user-defined ones too.
+/// Of those, the runs of newlines and spaces are set right here, and the rest by [`unreachable`],
+/// which needs the vocabulary indexed.
 pub(super) fn kinds(vocab: &mut Vocab, warnings: &mut Vec<String>) -> bool {
     let mut were_normal = Vec::new();
     let mut were_user_defined = Vec::new();
@@ -51,7 +52,16 @@ pub(super) fn kinds(vocab: &mut Vocab, warnings: &mut Vec<String>) -> bool {
             ));
         }
     }
-    !were_normal.is_empty()
+    if were_normal.is_empty() {
+        return false;
+    }
+    for id in 0..vocab.len() as u32 {
+        let text = vocab.text(id);
+        if vocab.kind(id) == Kind::Normal && is_run(text) && !text.starts_with('\t') {
+            vocab.set_kind(id, Kind::UserDefined);
+        }
+    }
+    true
 }
 
 /// Makes user-defined what is marked normal, looks like markup, and is out of reach of merging:
@@ -99,17 +109,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Looks at the scores of Gemma's user-defined runs; `mended` says that the file has lost such
-    /// marks.
-    pub(super) fn new(vocab: &Vocab, scores: &[f32], mended: bool) -> Self {
-        let mut seen = (0..vocab.len() as u32).filter_map(|id| {
-            let marked = match vocab.kind(id) {
-                Kind::UserDefined => true,
-                Kind::Normal => mended && !vocab.text(id).starts_with('\t'),
-                _ => false,
-            };
-            (marked && is_run(vocab.text(id))).then(|| scores[id as usize])
-        });
+    /// Looks at the scores of Gemma's user-defined runs.
+    pub(super) fn new(vocab: &Vocab, scores: &[f32]) -> Self {
+        let mut seen = (0..vocab.len() as u32)
+            .filter(|&id| vocab.kind(id) == Kind::UserDefined && is_run(vocab.text(id)))
+            .map(|id| scores[id as usize]);
         let unordered = match (seen.next(), seen.next()) {
             (Some(first), Some(second)) => first == second && seen.all(|score| score == first),
             _ => false,

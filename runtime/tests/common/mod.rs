@@ -1,7 +1,7 @@
 //! Vocabularies for tests: from a `tokenizer.json` to the bytes of a GGUF file, the way different
 //! converters write it.
 
-#![allow(dead_code)] // each test file uses some of it
+#![allow(dead_code, unreachable_pub)] // each test file uses some of it
 
 use std::collections::HashMap;
 

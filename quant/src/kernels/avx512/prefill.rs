@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 
 use crate::codec::QK;
 use crate::kernels::panel::{Shape, parts};
+use crate::kernels::prefetch::prefetch_slice_l2;
 use crate::kernels::{Job, Scratch};
 
 /// Rows of a strip.
@@ -21,6 +22,9 @@ const TOKENS: usize = 12;
 const COLS: usize = 1280;
 /// Tokens whose activations (1024 columns) stay in the second-level cache.
 const BATCH: usize = 516;
+
+/// How far ahead of its use a pack is asked for, in bytes.
+const AHEAD: usize = 1024;
 
 /// A format whose strips can be unpacked.
 pub(super) trait Unpack {
@@ -61,15 +65,25 @@ pub(super) unsafe fn matmul<F: Unpack>(job: Job<'_>, scratch: &mut Scratch) {
             }
             for r0 in rows.clone().step_by(ROWS) {
                 let strip = ROWS.min(rows.end - r0);
+                let bytes = |r: usize| {
+                    let row = w.row(r);
+                    let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
+                    &row[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
+                };
                 // A short strip repeats its last row; what comes of the repetitions is not stored.
-                let at: [*const u8; ROWS] = std::array::from_fn(|r| {
-                    let row = w.row(r0 + r.min(strip - 1));
-                    row[c0 / F::BLOCK_LEN * F::BLOCK_BYTES..].as_ptr()
-                });
+                let at: [*const u8; ROWS] =
+                    std::array::from_fn(|r| bytes(r0 + r.min(strip - 1)).as_ptr());
                 // SAFETY: the rows hold `cols` more weights; the panel has room for them.
                 unsafe { F::unpack(&at, cols / F::BLOCK_LEN, panel) };
                 let mask = (u32::MAX >> (32 - strip)) as __mmask16;
-                for (t0, tokens) in parts(n, TOKENS) {
+                let tiles = n.div_ceil(TOKENS);
+                for (i, (t0, tokens)) in parts(n, TOKENS).enumerate() {
+                    // The next strip, a few rows a tile.
+                    for r in i * ROWS / tiles..(i + 1) * ROWS / tiles {
+                        if r0 + ROWS + r < rows.end {
+                            prefetch_slice_l2(bytes(r0 + ROWS + r));
+                        }
+                    }
                     let tile = Tile {
                         panel,
                         pack: pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr(),
@@ -129,6 +143,10 @@ unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
     let Tile { mut panel, mut pack, groups, y, ld, mask, first } = tile;
     let shape = F::SHAPE;
     let mut acc = [_mm512_setzero_ps(); T];
+    for t in T..2 * T {
+        // The next tile's; past the end it does no harm.
+        _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(t * ld).cast());
+    }
     if !first {
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: see `Tile::y`.
@@ -159,6 +177,10 @@ unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
                     let minsum = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
                     *acc = _mm512_fmadd_ps(m, minsum, *acc);
                 }
+            }
+            for line in 0..shape.pack_bytes(T).div_ceil(64) {
+                let ahead = pack.wrapping_add(AHEAD + 64 * line);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             }
             panel = panel.add(shape.panel_bytes(ROWS));
             pack = pack.add(shape.pack_bytes(T));
