@@ -56,7 +56,7 @@ pub enum ConvertError {
     #[error("the tensors {first:?} and {second:?} are both {target:?}")]
     DuplicateTensor { first: String, second: String, target: String },
     #[error(
-        "the tensor {tensor:?} has shape {found:?}, but config.json makes it {expected:?} (slowest dimension first)"
+        "the tensor {tensor:?} has shape {found:?}, but the model's configuration makes it {expected:?} (slowest dimension first)"
     )]
     TensorShape { tensor: String, found: Vec<u64>, expected: Vec<u64> },
     #[error("the tensor {tensor:?} holds {found}; bf16, f16 and f32 weights are read")]

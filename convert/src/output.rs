@@ -18,11 +18,14 @@ pub(crate) struct Staged {
 impl Staged {
     /// Fails when `target` exists and `force` is not given, or is no file that could be replaced.
     pub(crate) fn check(target: &Path, force: bool) -> Result<(), ConvertError> {
-        match std::fs::symlink_metadata(target) {
-            Ok(m) if m.is_dir() => Err(ConvertError::NotAFile { path: target.into() }),
-            Ok(_) if !force => Err(ConvertError::Exists { path: target.into() }),
-            _ => Ok(()),
+        // A link that leads nowhere exists as well.
+        if std::fs::symlink_metadata(target).is_err() {
+            return Ok(());
         }
+        if std::fs::metadata(target).is_ok_and(|m| !m.is_file()) {
+            return Err(ConvertError::NotAFile { path: target.into() });
+        }
+        if force { Ok(()) } else { Err(ConvertError::Exists { path: target.into() }) }
     }
 
     /// Creates the file that will become `target`, in the same folder so that it can be renamed.
@@ -59,6 +62,11 @@ impl Staged {
     pub(crate) fn persist(self) -> Result<(), ConvertError> {
         // It may have come to exist while this one was written.
         Self::check(&self.target, self.force)?;
+        if self.target.exists() {
+            // A good file is given up only for one that would survive a power failure.
+            let failed = ConvertError::io("write", &self.target);
+            self.file().sync_all().map_err(failed)?;
+        }
         match self.temp.persist(&self.target) {
             Ok(_) => Ok(()),
             Err(e) => Err(ConvertError::io("rename the finished file to", self.target)(e.error)),

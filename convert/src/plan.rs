@@ -201,7 +201,3 @@ pub(crate) fn checkpoint(
     }
     Ok(ModelTensors { text, vision, notes: assign.notes })
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use quant::gguf::{Gguf, MetaValue, TensorSpec};
+use quant::gguf::{Gguf, GgufError, MetaValue, Tensor, TensorSpec};
 
 use crate::ConvertError;
 use crate::config::Arch;
@@ -12,7 +12,7 @@ use crate::metadata::{self, Metadata};
 use crate::plan::{FilePlan, Plan, TensorPlan};
 use crate::source::{Source, SourceFile, SourceTensor};
 use crate::summary::Note;
-use crate::tensors::{self, Entry, Role, Types};
+use crate::tensors::{self, Dim, Entry, Role, Types};
 use crate::tokenizer::{TokenType, is_control};
 
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -29,16 +29,20 @@ pub(crate) fn plan(path: &Path, out: &Path, types: Types) -> Result<(Source, Pla
         .ok_or_else(|| ConvertError::Architecture { path: path.into(), found: arch.into() })?;
     let layers = gguf.u64(&format!("{}.block_count", arch.name())).map_err(wrong)?.unwrap_or(0);
 
+    let dims = Dims::read(&gguf, arch).map_err(wrong)?;
+
     let mut notes = Vec::new();
     let metadata = keys(&gguf, types, &mut notes);
     let (mut source, mut plans) = (Source::default(), Vec::new());
     let mut kept_f16 = Vec::new();
     let mut widened = None;
     for (index, t) in gguf.tensors().iter().enumerate() {
-        let role = role(t.name, arch, layers).ok_or_else(|| ConvertError::UnknownTensor {
+        let entry = entry(t.name, arch, layers).ok_or_else(|| ConvertError::UnknownTensor {
             tensor: t.name.into(),
             arch: arch.name().into(),
         })?;
+        let role = entry.role;
+        check_shape(&dims, entry, t)?;
         let cols = t.dims[0]; // a parsed tensor has one dimension at least
         let dtype = types.target(role, cols);
         if dtype == quant::DType::F16 && !types.asks_for_f16(role) && t.dims.len() > 1 {
@@ -124,8 +128,8 @@ fn entries(arch: Arch) -> impl Iterator<Item = &'static Entry> {
     tensors::TEXT.iter().filter(move |e| arch == Arch::Gemma3 || e.role != Role::HeadNorm)
 }
 
-/// What the tensor of this name is.
-fn role(name: &str, arch: Arch, layers: u64) -> Option<Role> {
+/// The line of the table for the tensor of this name.
+fn entry(name: &str, arch: Arch, layers: u64) -> Option<&'static Entry> {
     let mut generic = name.to_owned();
     if let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|n| n.split_once('.')) {
         let n: u64 = layer.parse().ok()?;
@@ -134,7 +138,55 @@ fn role(name: &str, arch: Arch, layers: u64) -> Option<Role> {
         }
         generic = format!("blk.{{}}.{rest}");
     }
-    entries(arch).chain([&tensors::HEAD]).find(|e| e.target == generic).map(|e| e.role)
+    entries(arch).chain([&tensors::HEAD]).find(|e| e.target == generic)
+}
+
+/// The dimensions that the file's keys state. A key that is absent states nothing.
+struct Dims {
+    hidden: Option<u64>,
+    ffn: Option<u64>,
+    heads: Option<u64>,
+    kv_heads: Option<u64>,
+    head: Option<u64>,
+    tokens: Option<u64>,
+}
+
+impl Dims {
+    fn read(gguf: &Gguf<'_>, arch: Arch) -> Result<Dims, GgufError> {
+        let key = |name: &str| gguf.u64(&format!("{}.{name}", arch.name()));
+        Ok(Dims {
+            hidden: key("embedding_length")?,
+            ffn: key("feed_forward_length")?,
+            heads: key("attention.head_count")?,
+            kv_heads: key("attention.head_count_kv")?,
+            head: key("attention.key_length")?,
+            tokens: gguf.array("tokenizer.ggml.tokens")?.map(|a| a.len() as u64),
+        })
+    }
+
+    fn get(&self, dim: Dim) -> Option<u64> {
+        match dim {
+            Dim::Vocab => self.tokens,
+            Dim::Hidden => self.hidden,
+            Dim::Ffn => self.ffn,
+            Dim::Query => self.heads?.checked_mul(self.head?),
+            Dim::KeyValue => self.kv_heads?.checked_mul(self.head?),
+            Dim::Head => self.head,
+            _ => None, // the vision tower's, which lies in a file of its own
+        }
+    }
+}
+
+fn check_shape(dims: &Dims, entry: &Entry, t: &Tensor<'_>) -> Result<(), ConvertError> {
+    let found: Vec<u64> = t.dims.iter().rev().copied().collect();
+    let stated: Vec<Option<u64>> = entry.shape.iter().map(|&d| dims.get(d)).collect();
+    let fits = found.len() == stated.len()
+        && found.iter().zip(&stated).all(|(f, s)| s.is_none_or(|s| s == *f));
+    if fits {
+        return Ok(());
+    }
+    let expected = stated.into_iter().map(Option::unwrap_or_default).collect();
+    Err(ConvertError::TensorShape { tensor: t.name.into(), found, expected })
 }
 
 /// Fails when a tensor of the table is not in the file.

@@ -285,7 +285,3 @@ fn is_byte(text: &str) -> bool {
         .and_then(|t| t.strip_suffix('>'))
         .is_some_and(|hex| hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -1,33 +1,22 @@
 //! The scores that SentencePiece would have given, from the ranks of merges.
 //!
 //! SentencePiece numbers BPE pieces in the order it learnt them and scores a piece minus its
-//! place in that order, so ids alone give the scores back exactly, provided that ids and merges
-//! agree. They need not agree everywhere: Gemma's tokenizer.json merges runs of tabs first, although
-//! their ids come last. That changes nothing, because order only matters between pieces that can
-//! compete for the same text, and these share no character with any other piece. So the check is
-//! made within groups of pieces that share characters, directly or through others.
+//! place in that order, so ids alone give the scores back exactly wherever they agree with the
+//! merges. They need not agree everywhere: Gemma's tokenizer.json merges runs of tabs first and
+//! the longest of them first, although their ids come last and rise with length. Order only
+//! matters between pieces that can compete for the same text, and these share no character with
+//! any other. So pieces are grouped by the characters they share, directly or through others, and
+//! each group deals out its own places in the order of its merges.
 
 use std::collections::HashMap;
 
 /// Scores for `pieces` (in id order, each with the rank of the merge that first makes it, if one
-/// does): 0, -1, -2, … in the order of ids where that order merges as the ranks do, else in the
-/// order of ranks, unmerged pieces last.
+/// does): minus their places, 0 and up in id order, except that the merged pieces of a group have
+/// theirs in the order of ranks.
 pub(super) fn from_ranks(pieces: &[(&str, Option<u32>)]) -> Vec<f32> {
-    let mut order: Vec<usize> = (0..pieces.len()).collect();
-    if !ids_follow_ranks(pieces) {
-        order.sort_by_key(|&i| pieces[i].1.unwrap_or(u32::MAX)); // stable: ties stay in id order
-    }
-    let mut scores = vec![0.0; pieces.len()];
-    for (place, &i) in order.iter().enumerate() {
-        scores[i] = -(place as f32);
-    }
-    scores
-}
-
-/// Do ranks rise with ids within every group of pieces that share characters?
-fn ids_follow_ranks(pieces: &[(&str, Option<u32>)]) -> bool {
     let mut groups = Groups::default();
-    for (piece, _) in pieces.iter().filter(|(_, rank)| rank.is_some()) {
+    let merged = || pieces.iter().enumerate().filter_map(|(i, (p, rank))| Some((i, p, (*rank)?)));
+    for (_, piece, _) in merged() {
         let mut chars = piece.chars();
         let Some(first) = chars.next() else { continue };
         let first = groups.of(first);
@@ -36,15 +25,22 @@ fn ids_follow_ranks(pieces: &[(&str, Option<u32>)]) -> bool {
             groups.join(first, other);
         }
     }
-    let mut last = HashMap::new();
-    pieces.iter().all(|(piece, rank)| match (piece.chars().next(), rank) {
-        (Some(c), Some(rank)) => {
-            let group = groups.of(c);
-            let group = groups.root(group);
-            last.insert(group, *rank).is_none_or(|before| before < *rank)
+    let mut members = HashMap::<usize, Vec<(usize, u32)>>::new();
+    for (i, piece, rank) in merged() {
+        if let Some(first) = piece.chars().next() {
+            let group = groups.of(first);
+            members.entry(groups.root(group)).or_default().push((i, rank));
         }
-        _ => true,
-    })
+    }
+    let mut scores: Vec<f32> = (0..pieces.len()).map(|i| -(i as f32)).collect();
+    for group in members.values_mut() {
+        let places: Vec<usize> = group.iter().map(|m| m.0).collect();
+        group.sort_by_key(|m| m.1);
+        for (place, (i, _)) in places.into_iter().zip(group) {
+            scores[*i] = -(place as f32);
+        }
+    }
+    scores
 }
 
 /// Disjoint sets of characters.
@@ -93,6 +89,8 @@ mod tests {
     fn pieces_that_never_meet_may_be_out_of_order() {
         let pieces = [("ab", Some(3)), ("abc", Some(5)), ("\t\t", Some(1)), ("\t\t\t", Some(2))];
         assert_eq!(from_ranks(&pieces), [0.0, -1.0, -2.0, -3.0]);
+        let pieces = [("ab", Some(3)), ("abc", Some(5)), ("\t\t", Some(2)), ("\t\t\t", Some(1))];
+        assert_eq!(from_ranks(&pieces), [0.0, -1.0, -3.0, -2.0]);
     }
 
     #[test]

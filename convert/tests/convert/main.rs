@@ -2,3 +2,8 @@
 
 mod common;
 mod dialects;
+mod hostile;
+mod refusals;
+mod requantize;
+mod safety;
+mod tokenizers;
