@@ -36,6 +36,7 @@ mod isa;
 mod panel;
 mod prefetch;
 mod scalar;
+mod sweep;
 
 use isa::Active;
 pub use isa::*;

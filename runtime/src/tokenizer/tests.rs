@@ -4,14 +4,16 @@ use quant::gguf::MetaValue;
 use super::testing::{Entry, byte_tokenizer, entries, load, metadata};
 use super::*;
 
+type Metadata = Vec<(String, MetaValue)>;
+
 /// The smallest vocabulary with these pieces after the control and byte tokens.
-fn with(pieces: &[(&str, f32, i32)]) -> Vec<(String, MetaValue)> {
+fn with(pieces: &[(&str, f32, i32)]) -> Metadata {
     let mut all = entries();
     all.extend(pieces.iter().map(|&(text, score, kind)| (text.to_string(), score, kind)));
     metadata(&all)
 }
 
-fn set(metadata: &mut Vec<(String, MetaValue)>, key: &str, value: MetaValue) {
+fn set(metadata: &mut Metadata, key: &str, value: MetaValue) {
     metadata.retain(|(k, _)| k != key);
     metadata.push((key.into(), value));
 }
@@ -135,7 +137,7 @@ fn missing_bytes_fall_back_to_unknown() {
 
 #[test]
 fn what_does_not_add_up_is_refused_by_name() {
-    let refuse = |change: &dyn Fn(&mut Vec<(String, MetaValue)>), named: &[&str]| {
+    let refuse = |change: &dyn Fn(&mut Metadata), named: &[&str]| {
         let mut keys = with(&[("a", -1.0, 1)]);
         change(&mut keys);
         let message = load(&keys).unwrap_err().to_string();

@@ -1,10 +1,6 @@
 //! Many tokens: strips of 16 weight rows are unpacked into panels, and tiles of up to 12 tokens × 16
 //! rows run over them. See [`panel`](crate::kernels::panel) for the layouts.
 //!
-//! A tile reads its panel and its pack as two forward streams of 576 and 480 bytes every 120 cycles,
-//! which the second-level cache sustains without loss; so whole rows are taken (up to 8192 columns),
-//! `y` is written once, and a pack is read from further away only once for several strips.
-//!
 //! A 512-bit load of the panel holds 4 consecutive weights of 16 rows, and each token contributes a
 //! broadcast of its 4 activations: 8 products a block of 32, then one conversion, one product of the
 //! two scales and one FMA. The conversions run beside the multipliers (on Zen 4), the other two do
@@ -13,96 +9,32 @@
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
-use crate::codec::QK;
-use crate::kernels::panel::parts;
-use crate::kernels::prefetch::prefetch_slice_l2;
+use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
 /// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
 const TOKENS: usize = 12;
-/// The most columns that are taken at once: a panel of 16 rows is then 148 KiB.
-const COLS: usize = 8192;
-/// What the panels of the strips that share a pass over the tokens may take of the second-level cache.
-const PANELS: usize = 256 << 10;
-/// The most tokens whose packs are made at once.
-const BATCH: usize = 516;
 /// How far ahead of its use a pack is asked for, in bytes.
 const AHEAD: usize = 2048;
 
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says and its weights are `F`'s.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn matmul<F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
-    let Job { w, rows, x, y, ld } = job;
-    let shape = F::SHAPE;
-    debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
-    let piece = F::BLOCK_LEN.max(QK);
-    for (n0, n) in parts(x.n, BATCH) {
-        for (c0, cols) in parts(x.cols / piece, COLS / piece) {
-            let (c0, cols) = (c0 * piece, cols * piece);
-            let groups = cols / shape.group;
-            let pack = scratch.pack.at_least(groups * shape.pack_bytes(n));
-            let token_bytes = groups * shape.pack_bytes(1);
-            for (t0, tokens) in parts(n, TOKENS) {
-                shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
-            }
-            let panel_bytes = groups * shape.panel_bytes(ROWS);
-            let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);
-            let panels = scratch.panel.at_least(strips * panel_bytes);
-            // What the unpacking will read of row `r`.
-            let bytes = |r: usize| {
-                let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
-                &w.row(r)[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
-            };
-            for s0 in rows.clone().step_by(ROWS * strips) {
-                let end = rows.end.min(s0 + ROWS * strips);
-                for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks_mut(panel_bytes)) {
-                    let at = At::strip(w, r0, end, &mut scratch.spare);
-                    let at = at.skip(c0 / F::BLOCK_LEN * F::BLOCK_BYTES);
-                    // SAFETY: the rows hold `cols` more weights; the panel has room for them.
-                    unsafe { unpack::<F>(at, groups, panel.as_mut_ptr()) };
-                }
-                let (tiles, ahead) = (n.div_ceil(TOKENS), ROWS * strips);
-                for (i, (t0, tokens)) in parts(n, TOKENS).enumerate() {
-                    // The next strips, a few rows a tile.
-                    for r in end + i * ahead / tiles..end + (i + 1) * ahead / tiles {
-                        if r < rows.end {
-                            prefetch_slice_l2(bytes(r));
-                        }
-                    }
-                    let pack = pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr();
-                    for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks(panel_bytes)) {
-                        let tile = Tile {
-                            panel: panel.as_ptr(),
-                            pack,
-                            groups,
-                            y: y[(n0 + t0) * ld + (r0 - rows.start)..].as_mut_ptr(),
-                            ld,
-                            mask: (u32::MAX >> (32 - ROWS.min(end - r0))) as __mmask16,
-                            first: c0 == 0,
-                        };
-                        // SAFETY: panel and pack hold `groups` groups; `y` holds `tokens` rows of
-                        // which those elements are written that `mask` has.
-                        unsafe { run::<F>(tile, tokens) };
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// One call of the tile kernel.
-#[derive(Clone, Copy)]
-struct Tile {
-    panel: *const u8,
-    pack: *const u8,
-    groups: usize,
-    y: *mut f32,
-    ld: usize,
-    /// Rows that there are.
-    mask: __mmask16,
-    /// Is `y` to be set, rather than added to?
-    first: bool,
+    let kernel = Sweep {
+        shape: F::SHAPE,
+        block_len: F::BLOCK_LEN,
+        block_bytes: F::BLOCK_BYTES,
+        tokens: TOKENS,
+    };
+    sweep(
+        kernel,
+        job,
+        scratch,
+        // SAFETY: passed on; there are that many groups in the rows and room for them in the panel.
+        |at, groups, panel| unsafe { unpack::<F>(at, groups, panel) },
+        // SAFETY: passed on; the tile is what its documentation says.
+        |tile, tokens| unsafe { run::<F>(tile, tokens) },
+    );
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -129,7 +61,8 @@ unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, groups, y, ld, mask, first } = tile;
+    let Tile { mut panel, mut pack, groups, y, ld, rows, first } = tile;
+    let mask = (u32::MAX >> (32 - rows)) as __mmask16;
     let shape = F::SHAPE;
     for t in 0..T {
         _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(t * ld).cast());

@@ -2,11 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::Matrix;
-use crate::kernels::panel::{Lines, Shape};
-
-/// Rows of a strip.
-pub(super) const ROWS: usize = 16;
+use crate::kernels::panel::Shape;
+pub(super) use crate::kernels::sweep::{At, ROWS};
 
 /// One group (see [`panel`](crate::kernels::panel)) of a strip.
 #[derive(Clone, Copy)]
@@ -18,42 +15,6 @@ pub(super) struct Group {
     pub(super) d: __m512,
     /// The minimums of the rows, where the format has them.
     pub(super) m: __m512,
-}
-
-/// Where the rows of a strip begin, or the same column of each.
-#[derive(Clone, Copy)]
-pub(super) struct At {
-    first: *const u8,
-    stride: usize,
-}
-
-impl At {
-    /// Row `r`.
-    #[inline]
-    pub(super) fn row(self, r: usize) -> *const u8 {
-        self.first.wrapping_add(r * self.stride)
-    }
-
-    /// `bytes` further on in every row.
-    #[inline]
-    pub(super) fn skip(self, bytes: usize) -> At {
-        At { first: self.first.wrapping_add(bytes), ..self }
-    }
-
-    /// Rows `r0 .. r0 + 16` of `w`. Where there are fewer, they are copied to `spare`, and zeros (for
-    /// every format, weights of zero) stand for the others.
-    pub(super) fn strip(w: Matrix<'_>, r0: usize, end: usize, spare: &mut Lines) -> At {
-        let stride = w.row_bytes();
-        let n = ROWS.min(end - r0);
-        let data = &w.data()[r0 * stride..][..n * stride];
-        if n == ROWS {
-            return At { first: data.as_ptr(), stride };
-        }
-        let spare = &mut spare.at_least(ROWS * stride)[..ROWS * stride];
-        spare[..data.len()].copy_from_slice(data);
-        spare[data.len()..].fill(0);
-        At { first: spare.as_ptr(), stride }
-    }
 }
 
 /// A format whose strips can be read.
