@@ -40,7 +40,7 @@ mod sweep;
 
 use isa::Active;
 pub use isa::*;
-use panel::Lines;
+use panel::{Lines, Pack};
 
 /// What kind of activations the kernels of a type read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +83,20 @@ pub struct Scratch {
     /// A decoded row or strip.
     pub(crate) f32s: Vec<f32>,
     /// Activations, laid out as a kernel reads them.
-    pack: Lines,
+    pack: Pack,
     /// A strip of weights, unpacked.
     panel: Lines,
     /// The last rows, where they do not make a strip.
     spare: Lines,
+}
+
+impl Scratch {
+    /// Says which activations the next calls are made with: as long as the number stays the same,
+    /// so do the activations, and what a kernel lays out of them is laid out once. 0, as in the
+    /// beginning, promises nothing.
+    pub fn set_input(&mut self, input: u64) {
+        self.pack.set_input(input);
+    }
 }
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:

@@ -48,6 +48,8 @@ pub struct Cpu {
     ropes: Vec<Rope>,
     rope_of_layer: Vec<usize>,
     all_rows: Vec<usize>,
+    /// Passes so far.
+    passes: u64,
 }
 
 impl Cpu {
@@ -108,6 +110,7 @@ impl Cpu {
             ropes,
             rope_of_layer,
             all_rows: (0..max_rows).collect(),
+            passes: 0,
         })
     }
 
@@ -142,8 +145,10 @@ impl Cpu {
             .reserve(logits)
             .ok_or(RuntimeError::Memory { what: "logits", bytes: logits * 4 })?;
         self.claims.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+        self.passes += 1;
         let cpu = &*self;
         let pass = Pass {
+            number: self.passes,
             file: model.bytes(),
             config: model.config(),
             weights: model.weights(),

@@ -41,6 +41,8 @@ pub(crate) struct ThreadState {
 /// What all threads of one pass look at.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
+    /// Counts up: no two passes of a backend have the same.
+    pub(crate) number: u64,
     pub(crate) file: &'a [u8],
     pub(crate) config: &'a GemmaConfig,
     pub(crate) weights: &'a Weights,
@@ -121,6 +123,8 @@ impl<'a> Worker<'a> {
     fn claim(&mut self, n: usize) -> Claims<'a> {
         let counter = &self.cpu.claims[self.claims];
         self.claims += 1;
+        // Every operation that hands out claims multiplies one set of activations.
+        self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
         Claims { counter, n }
     }
 
@@ -130,13 +134,19 @@ impl<'a> Worker<'a> {
 
     /// Output features in one claim: long streams of weights for one token, tiles for many.
     fn chunk(&self, features: usize) -> usize {
-        if self.active.len() > SMALL {
-            return 64;
+        /// Rows that a tile kernel works on at once, at most.
+        const ROWS: usize = 128;
+        let threads = self.cpu.threads;
+        if self.active.len() <= SMALL {
+            let chunks = if threads == 1 { 1 } else { threads * 4 };
+            return features.div_ceil(chunks).next_multiple_of(16);
         }
-        if self.cpu.threads == 1 {
-            return features;
-        }
-        features.div_ceil(self.cpu.threads * 4).next_multiple_of(16)
+        // As large as may be, and the same number for every thread where that can be had.
+        let least = features.div_ceil(ROWS).next_multiple_of(threads);
+        (0..4)
+            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(16))
+            .find(|&chunk| features.div_ceil(chunk).is_multiple_of(threads))
+            .unwrap_or(ROWS / 2)
     }
 
     /// out[t][column + r] = input[t] · w[r] for every part, then `finish` on each finished piece.

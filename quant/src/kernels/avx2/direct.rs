@@ -96,8 +96,10 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
     unsafe {
         let group = F::group(at, g);
         let rest = pack.add(T * shape.group).cast::<i32>();
-        let mut sum: [D::Sum; T] =
-            std::array::from_fn(|t| D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())));
+        let mut sum = [D::start(F::MAX, _mm256_setzero_si256()); T];
+        for (t, sum) in sum.iter_mut().enumerate() {
+            *sum = D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read()));
+        }
         for i in 0..fours {
             let w = D::weights(F::MAX, group.q[i]);
             for (t, sum) in sum.iter_mut().enumerate() {

@@ -81,9 +81,10 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
         let mut acc = [[_mm256_setzero_ps(); 2]; T];
         for _ in 0..groups {
             let rest = pack.add(T * shape.group).cast::<i32>();
-            let mut sum: [[D::Sum; 2]; T] = std::array::from_fn(|t| {
-                [D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())); 2]
-            });
+            let mut sum = [[D::start(F::MAX, _mm256_setzero_si256()); 2]; T];
+            for (t, sum) in sum.iter_mut().enumerate() {
+                *sum = [D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())); 2];
+            }
             for i in 0..fours {
                 let w = panel.add(i * 4 * ROWS).cast::<__m256i>();
                 let low = D::weights(F::MAX, _mm256_load_si256(w));

@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
+use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
@@ -125,7 +126,14 @@ fn step<F: Lanes>(w: Step, x: &Acts, acc: __m512) -> __m512 {
 fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let out = scratch.pack.at_least(steps * size_of::<Acts>()).as_mut_ptr().cast::<Acts>();
+    let shape = Shape { group: QK, offset, mins: true };
+    let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: (0, x.cols) };
+    let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
+    let out = out.as_mut_ptr().cast::<Acts>();
+    if there {
+        // SAFETY: this very function wrote them, for the same activations.
+        return unsafe { std::slice::from_raw_parts(out, steps) };
+    }
     let quads = x.q.as_chunks::<4>().0;
     for s in 0..steps {
         let mut a = Acts {
