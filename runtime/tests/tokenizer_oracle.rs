@@ -140,7 +140,7 @@ fn real_speed() {
     let (text, json) = real();
     let file = common::file(&common::metadata(&json, Writer::Lapidary));
     let best = |f: &mut dyn FnMut()| {
-        let times = (0..7).map(|_| {
+        let times = (0..25).map(|_| {
             let start = Instant::now();
             f();
             start.elapsed()

@@ -13,7 +13,7 @@ pub enum Isa {
     Scalar,
     /// x86-64 with AVX2, FMA and F16C: `vpmaddubsw` stands in for the missing int8 dot product.
     Avx2,
-    /// The same with 256-bit `vpdpbusd` in its VEX form (Alder Lake, Zen 5 and later).
+    /// The same with 256-bit `vpdpbusd`: AVX-VNNI (Alder Lake, Zen 5 and later), or its AVX-512 form.
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI (Cascade Lake, Ice Lake, Zen 4 and later).
     /// VBMI is not asked for: the blocks' quants lie at even offsets, so that word permutes do.
@@ -80,10 +80,36 @@ mod tokens {
         /// Proof of AVX2, FMA and F16C.
         Avx2, is_x86_feature_detected, ["avx2", "fma", "f16c"]
     );
-    token!(
-        /// Proof of AVX2, FMA, F16C and AVX-VNNI.
-        AvxVnni, is_x86_feature_detected, ["avx2", "fma", "f16c", "avxvnni"]
-    );
+    /// How a CPU encodes 256-bit `vpdpbusd`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::kernels) enum Encoding {
+        /// As AVX-VNNI has it.
+        Vex,
+        /// As AVX-512 VNNI with VL has it.
+        Evex,
+    }
+
+    /// Proof of AVX2, FMA, F16C and 256-bit `vpdpbusd` in the encoding that it names.
+    #[derive(Clone, Copy, Debug)]
+    pub struct AvxVnni(Encoding);
+
+    impl AvxVnni {
+        /// The token, if this CPU (and its operating system) has the features.
+        pub fn new() -> Option<Self> {
+            Avx2::new()?;
+            let evex =
+                is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+            match is_x86_feature_detected!("avxvnni") {
+                true => Some(AvxVnni(Encoding::Vex)),
+                false => evex.then_some(AvxVnni(Encoding::Evex)),
+            }
+        }
+
+        pub(in crate::kernels) fn encoding(self) -> Encoding {
+            self.0
+        }
+    }
+
     token!(
         /// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of AVX2, FMA and F16C).
         Avx512Vnni,

@@ -36,6 +36,7 @@ mod isa;
 mod panel;
 mod prefetch;
 mod scalar;
+mod sweep;
 
 use isa::Active;
 pub use isa::*;
@@ -85,6 +86,8 @@ pub struct Scratch {
     pack: Lines,
     /// A strip of weights, unpacked.
     panel: Lines,
+    /// The last rows, where they do not make a strip.
+    spare: Lines,
 }
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:

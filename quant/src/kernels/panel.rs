@@ -26,6 +26,9 @@ use super::Rows;
 use super::prefetch::prefetch_slice;
 use crate::codec::QK;
 
+/// Columns that are packed of one token before the next.
+const PIECE: usize = 1024;
+
 /// Tokens between one that is packed and the one that is asked for.
 const AHEAD: usize = 4;
 
@@ -83,26 +86,30 @@ impl Shape {
         out: &mut [u8],
     ) {
         let stride = self.pack_bytes(tokens);
-        let out = &mut out[..cols / self.group * stride];
-        for t in 0..tokens {
+        // A piece of the pack stays in the first-level cache until all tokens have written to it.
+        for c in (0..cols).step_by(PIECE) {
+            let cols = PIECE.min(cols - c);
+            let out = &mut out[c / self.group * stride..][..cols / self.group * stride];
             let row = |t: usize| {
-                let from = t * x.cols + c0;
+                let from = t * x.cols + c0 + c;
                 let blocks = from / QK..(from + cols) / QK;
                 let q = bytemuck::cast_slice(&x.q[from..][..cols]);
                 (q, &x.scale[blocks.clone()], &x.sum[blocks])
             };
-            // Short pieces, far from each other: the hardware does not see the next one coming.
-            if t0 + t + AHEAD < x.n {
-                let (q, scale, sum) = row(t0 + t + AHEAD);
-                prefetch_slice(q);
-                prefetch_slice(scale);
-                prefetch_slice(sum);
-            }
-            let (q, scale, sum) = row(t0 + t);
-            match self.group {
-                QK => self.pack_token::<QK>(tokens, t, q, scale, sum, out),
-                16 => self.pack_token::<16>(tokens, t, q, scale, sum, out),
-                other => unreachable!("groups of {other}"),
+            for t in 0..tokens {
+                // Short pieces, far from each other: the hardware does not see the next one coming.
+                if t0 + t + AHEAD < x.n {
+                    let (q, scale, sum) = row(t0 + t + AHEAD);
+                    prefetch_slice(q);
+                    prefetch_slice(scale);
+                    prefetch_slice(sum);
+                }
+                let (q, scale, sum) = row(t0 + t);
+                match self.group {
+                    QK => self.pack_token::<QK>(tokens, t, q, scale, sum, out),
+                    16 => self.pack_token::<16>(tokens, t, q, scale, sum, out),
+                    other => unreachable!("groups of {other}"),
+                }
             }
         }
     }

@@ -199,11 +199,14 @@ unsafe fn dots<S: Simd, const N: usize>(
     for d in (0..pad).step_by(S::LANES) {
         // SAFETY: the caller's; LANES divides `pad`.
         unsafe {
-            let k: [S::V; TILE] = std::array::from_fn(|j| s.load(k.add(j * pad + d)));
+            let mut keys = [s.zero(); TILE];
+            for (j, key) in keys.iter_mut().enumerate() {
+                *key = s.load(k.add(j * pad + d));
+            }
             for (i, acc) in acc.iter_mut().enumerate() {
                 let q = s.load(q.add(i * pad + d));
-                for j in 0..TILE {
-                    acc[j] = s.fma(q, k[j], acc[j]);
+                for (acc, key) in acc.iter_mut().zip(keys) {
+                    *acc = s.fma(q, key, *acc);
                 }
             }
         }
@@ -265,15 +268,21 @@ unsafe fn weigh<S: Simd, const N: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums: [[S::V; N]; TILE] = std::array::from_fn(|i| {
-            std::array::from_fn(|j| s.load(acc.add(i * pad + j * S::LANES)))
-        });
+        let mut sums = [[s.zero(); N]; TILE];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = s.load(acc.add(i * pad + j * S::LANES));
+            }
+        }
         for key in 0..keys {
-            let v: [S::V; N] = std::array::from_fn(|j| s.load(v.add(key * pad + j * S::LANES)));
+            let mut value = [s.zero(); N];
+            for (j, value) in value.iter_mut().enumerate() {
+                *value = s.load(v.add(key * pad + j * S::LANES));
+            }
             for (i, sums) in sums.iter_mut().enumerate() {
                 let p = s.splat(*p.add(i * BLOCK + key));
-                for j in 0..N {
-                    sums[j] = s.fma(p, v[j], sums[j]);
+                for (sum, value) in sums.iter_mut().zip(value) {
+                    *sum = s.fma(p, value, *sum);
                 }
             }
         }

@@ -72,22 +72,25 @@ impl Op for GeluMul<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // x/2 · (1 + tanh u) = x / (1 + e^(-2u)): one exponential, one division.
-        let gelu = |x: S::V| {
-            let cube = s.mul(s.mul(x, x), x);
-            let u = s.mul(s.fma(cube, s.splat(0.044_715), x), s.splat(-1.595_769_2));
-            s.div(x, s.add(s.splat(1.0), s.exp(u)))
-        };
         let body = self.gate.len() / S::LANES * S::LANES;
         let (g, u) = (self.gate.as_mut_ptr(), self.up.as_ptr());
         for i in (0..body).step_by(S::LANES) {
             // SAFETY: i + LANES ≤ body ≤ both lengths, which are equal.
-            unsafe { s.store(g.add(i), s.mul(gelu(s.load(g.add(i))), s.load(u.add(i)))) };
+            unsafe { s.store(g.add(i), s.mul(gelu(s, s.load(g.add(i))), s.load(u.add(i)))) };
         }
         for i in body..self.gate.len() {
-            self.gate[i] = s.max_lane(gelu(s.splat(self.gate[i]))) * self.up[i];
+            self.gate[i] = s.max_lane(gelu(s, s.splat(self.gate[i]))) * self.up[i];
         }
     }
+}
+
+/// x/2 · (1 + tanh u) = x / (1 + e^(-2u)): one exponential, one division. (A function, not a closure:
+/// a closure would not be compiled for the instruction set.)
+#[inline(always)]
+fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
+    let cube = s.mul(s.mul(x, x), x);
+    let u = s.mul(s.fma(cube, s.splat(0.044_715), x), s.splat(-1.595_769_2));
+    s.div(x, s.add(s.splat(1.0), s.exp(u)))
 }
 
 /// x = c · tanh(x / c).

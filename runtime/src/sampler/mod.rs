@@ -66,12 +66,11 @@ impl Sampler {
         } else {
             logits
         };
-        let best = select::best(logits)?;
-        if self.params.temperature <= 0.0 || self.params.top_k == 1 {
-            return Ok(best.id);
-        }
         let candidates = &mut self.candidates;
-        select::candidates(logits, best, &self.params, candidates);
+        if self.params.temperature <= 0.0 || self.params.top_k == 1 {
+            return Ok(select::top(logits, 1, candidates)?.id);
+        }
+        let best = select::candidates(logits, &self.params, candidates)?;
         Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
     }
 

@@ -60,12 +60,11 @@ fn selection_agrees_with_a_full_sort() {
         if n == 1 {
             logits[0] = 1.0;
         }
-        let best = select::best(&logits).unwrap();
         for top_k in [0, 1, 2, 64, 900, 10_000] {
             for top_p in [0.05, 0.5, 0.95, 1.0] {
                 for min_p in [0.0, 0.05, 1.0] {
                     let params = SamplingParams { top_k, top_p, min_p, ..open() };
-                    select::candidates(&logits, best, &params, &mut out);
+                    select::candidates(&logits, &params, &mut out).unwrap();
                     let mut ids: Vec<u32> = out.iter().map(|c| c.id).collect();
                     ids.sort_unstable();
                     assert_eq!(ids, naive(&logits, &params), "{n} logits, {params:?}");
@@ -226,10 +225,11 @@ fn speed() {
     ] {
         let mut sampler = sampler(params);
         sampler.accept(1);
-        let start = std::time::Instant::now();
-        for _ in 0..100 {
+        let times = (0..200).map(|_| {
+            let start = std::time::Instant::now();
             sampler.sample(std::hint::black_box(&logits)).unwrap();
-        }
-        println!("{name}: {:.3} ms", start.elapsed().as_secs_f64() * 10.0);
+            start.elapsed()
+        });
+        println!("{name}: {:?}", times.min().unwrap());
     }
 }

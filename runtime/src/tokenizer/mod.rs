@@ -23,6 +23,8 @@ mod merge;
 mod repair;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod verbatim;
 mod vocab;
 
@@ -76,9 +78,9 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The ids of a text. Nothing is put in front of it.
     pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
-        let plain = [0..text.len()];
+        let all = 0..text.len();
         match special {
-            Special::Plain => self.encode_guarded(text, &plain),
+            Special::Plain => self.encode_guarded(text, std::slice::from_ref(&all)),
             Special::Parse => self.encode_guarded(text, &[]),
         }
     }

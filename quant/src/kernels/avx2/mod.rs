@@ -1,28 +1,86 @@
-//! AVX2, and AVX-VNNI, which is AVX2 with a dot product.
+//! AVX2, and AVX-VNNI, which is AVX2 with a dot product. 256-bit registers, unsigned weights times
+//! signed activations; what multiplies is one of the three types in [`dot`], everything else is
+//! shared.
+//!
+//! The same three ways as in [`avx512`](super::avx512): one token row by row ([`decode`]), a few with
+//! strips in registers ([`direct`]), many in tiles ([`prefill`]). A format is a zero-sized type with an
+//! `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a file of its own; a line each in
+//! `HANDLED` and `matmul` below makes it known to both instruction sets.
 
-use super::{Avx2, AvxVnni, Job, Scratch, scalar};
+mod decode;
+mod direct;
+mod dot;
+mod prefill;
+mod q4_0;
+mod q8_0;
+mod quantize;
+mod strip;
+
+use dot::{Dot, Evex, Maddubs, Vex};
+use q4_0::Q4_0;
+use q8_0::Q8_0;
+
+use super::isa::Encoding;
+use super::{Avx2, AvxVnni, Job, Scratch};
 use crate::DType;
+
+/// The block formats that there are kernels for.
+const HANDLED: [DType; 2] = [DType::Q4_0, DType::Q8_0];
 
 impl Avx2 {
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
-        scalar::quantize(x, q, scale, sum);
+        // SAFETY: the token proves the features.
+        unsafe { quantize::quantize(x, q, scale, sum) }
     }
 
-    pub(super) fn handles(self, _dtype: DType) -> bool {
-        false
+    pub(super) fn handles(self, dtype: DType) -> bool {
+        HANDLED.contains(&dtype)
     }
 
-    pub(super) fn matmul(self, job: Job<'_>, _scratch: &mut Scratch) {
-        unreachable!("no AVX2 kernel for {}", job.w.dtype())
+    pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
+        // SAFETY: the token proves the features; `job` was checked.
+        unsafe { matmul::<Maddubs>(job, scratch) }
     }
 }
 
 impl AvxVnni {
-    pub(super) fn handles(self, _dtype: DType) -> bool {
-        false
+    pub(super) fn handles(self, dtype: DType) -> bool {
+        HANDLED.contains(&dtype)
     }
 
-    pub(super) fn matmul(self, job: Job<'_>, _scratch: &mut Scratch) {
-        unreachable!("no AVX-VNNI kernel for {}", job.w.dtype())
+    pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
+        // SAFETY: the token proves the features of the encoding that it names; `job` was checked.
+        unsafe {
+            match self.encoding() {
+                Encoding::Vex => matmul::<Vex>(job, scratch),
+                Encoding::Evex => matmul::<Evex>(job, scratch),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The features of `D`; `job` holds what its documentation says.
+unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
+    // SAFETY: passed on.
+    unsafe {
+        match job.w.dtype() {
+            DType::Q4_0 => blocks::<D, Q4_0>(job, scratch),
+            DType::Q8_0 => blocks::<D, Q8_0>(job, scratch),
+            other => unreachable!("no AVX2 kernel for {other}"),
+        }
+    }
+}
+
+/// # Safety
+/// The features of `D`; `job` holds what its documentation says and its weights are `F`'s.
+unsafe fn blocks<D: Dot, F: decode::Lanes + strip::Strip>(job: Job<'_>, scratch: &mut Scratch) {
+    // SAFETY: passed on.
+    unsafe {
+        match job.x.n {
+            1 => D::decode::<F>(job, scratch),
+            2..=direct::TOKENS => direct::matmul::<D, F>(job, scratch),
+            _ => prefill::matmul::<D, F>(job, scratch),
+        }
     }
 }

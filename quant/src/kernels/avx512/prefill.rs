@@ -1,6 +1,5 @@
-//! Many tokens: strips of 16 weight rows are unpacked into a panel that stays in the cache, and
-//! tiles of up to 12 tokens × 16 rows run over it. See [`panel`](crate::kernels::panel) for the
-//! layouts.
+//! Many tokens: strips of 16 weight rows are unpacked into panels, and tiles of up to 12 tokens × 16
+//! rows run over them. See [`panel`](crate::kernels::panel) for the layouts.
 //!
 //! A 512-bit load of the panel holds 4 consecutive weights of 16 rows, and each token contributes a
 //! broadcast of its 4 activations: 8 products a block of 32, then one conversion, one product of the
@@ -9,115 +8,37 @@
 
 use std::arch::x86_64::*;
 
-use crate::codec::QK;
-use crate::kernels::panel::{Shape, parts};
-use crate::kernels::prefetch::prefetch_slice_l2;
+use super::strip::{At, ROWS, Strip};
+use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
-/// Rows of a strip.
-pub(super) const ROWS: usize = 16;
 /// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
 const TOKENS: usize = 12;
-/// The most columns of a panel: 16 rows × 1280 quants are 20 KiB of the first-level cache.
-const COLS: usize = 1280;
-/// Tokens whose activations (1024 columns) stay in the second-level cache.
-const BATCH: usize = 516;
-
 /// How far ahead of its use a pack is asked for, in bytes.
-const AHEAD: usize = 1024;
-
-/// A format whose strips can be unpacked.
-pub(super) trait Unpack {
-    /// What the tile needs to know.
-    const SHAPE: Shape;
-    /// Weights a block of the file.
-    const BLOCK_LEN: usize;
-    /// Bytes a block of the file.
-    const BLOCK_BYTES: usize;
-
-    /// Unpacks `blocks` blocks of each row into `blocks · BLOCK_LEN / SHAPE.group` groups of a panel.
-    ///
-    /// # Safety
-    /// AVX-512 F, BW, DQ, VL and VNNI; that many blocks must be readable at each of `rows`, that many
-    /// groups writable at `panel`, which is on a 64-byte boundary.
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8);
-}
+const AHEAD: usize = 2048;
 
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says and its weights are `F`'s.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) unsafe fn matmul<F: Unpack>(job: Job<'_>, scratch: &mut Scratch) {
-    let Job { w, rows, x, y, ld } = job;
-    let shape = F::SHAPE;
-    debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
-    let chunk = F::BLOCK_LEN.max(QK);
-    let max_cols = COLS.min(x.cols);
-    let groups = max_cols / shape.group;
-    let panel = scratch.panel.at_least(groups * shape.panel_bytes(ROWS)).as_mut_ptr();
-    for (n0, n) in parts(x.n, BATCH) {
-        let pack = scratch.pack.at_least(groups * shape.pack_bytes(n));
-        for (c0, cols) in parts(x.cols / chunk, max_cols / chunk) {
-            let (c0, cols) = (c0 * chunk, cols * chunk);
-            let groups = cols / shape.group;
-            let token_bytes = groups * shape.pack_bytes(1);
-            for (t0, tokens) in parts(n, TOKENS) {
-                shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
-            }
-            for r0 in rows.clone().step_by(ROWS) {
-                let strip = ROWS.min(rows.end - r0);
-                let bytes = |r: usize| {
-                    let row = w.row(r);
-                    let from = c0 / F::BLOCK_LEN * F::BLOCK_BYTES;
-                    &row[from..][..cols / F::BLOCK_LEN * F::BLOCK_BYTES]
-                };
-                // A short strip repeats its last row; what comes of the repetitions is not stored.
-                let at: [*const u8; ROWS] =
-                    std::array::from_fn(|r| bytes(r0 + r.min(strip - 1)).as_ptr());
-                // SAFETY: the rows hold `cols` more weights; the panel has room for them.
-                unsafe { F::unpack(&at, cols / F::BLOCK_LEN, panel) };
-                let mask = (u32::MAX >> (32 - strip)) as __mmask16;
-                let tiles = n.div_ceil(TOKENS);
-                for (i, (t0, tokens)) in parts(n, TOKENS).enumerate() {
-                    // The next strip, a few rows a tile.
-                    for r in i * ROWS / tiles..(i + 1) * ROWS / tiles {
-                        if r0 + ROWS + r < rows.end {
-                            prefetch_slice_l2(bytes(r0 + ROWS + r));
-                        }
-                    }
-                    let tile = Tile {
-                        panel,
-                        pack: pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr(),
-                        groups,
-                        y: y[(n0 + t0) * ld + (r0 - rows.start)..].as_mut_ptr(),
-                        ld,
-                        mask,
-                        first: c0 == 0,
-                    };
-                    // SAFETY: panel and pack hold `groups` groups; `y` holds `tokens` rows of which
-                    // those elements are written that `mask` has.
-                    unsafe { run::<F>(tile, tokens) };
-                }
-            }
-        }
-    }
-}
-
-/// One call of the tile kernel.
-#[derive(Clone, Copy)]
-struct Tile {
-    panel: *const u8,
-    pack: *const u8,
-    groups: usize,
-    y: *mut f32,
-    ld: usize,
-    /// Rows that there are.
-    mask: __mmask16,
-    /// Is `y` to be set, rather than added to?
-    first: bool,
+pub(super) unsafe fn matmul<F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
+    let kernel = Sweep {
+        shape: F::SHAPE,
+        block_len: F::BLOCK_LEN,
+        block_bytes: F::BLOCK_BYTES,
+        tokens: TOKENS,
+    };
+    sweep(
+        kernel,
+        job,
+        scratch,
+        // SAFETY: passed on; there are that many groups in the rows and room for them in the panel.
+        |at, groups, panel| unsafe { unpack::<F>(at, groups, panel) },
+        // SAFETY: passed on; the tile is what its documentation says.
+        |tile, tokens| unsafe { run::<F>(tile, tokens) },
+    );
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
+unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
     // SAFETY: passed on.
     unsafe {
         match tokens {
@@ -139,14 +60,14 @@ unsafe fn run<F: Unpack>(tile: Tile, tokens: usize) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, groups, y, ld, mask, first } = tile;
+unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
+    let Tile { mut panel, mut pack, groups, y, ld, rows, first } = tile;
+    let mask = (u32::MAX >> (32 - rows)) as __mmask16;
     let shape = F::SHAPE;
-    let mut acc = [_mm512_setzero_ps(); T];
-    for t in T..2 * T {
-        // The next tile's; past the end it does no harm.
-        _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(t * ld).cast());
+    for t in 0..T {
+        _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(t * ld).cast());
     }
+    let mut acc = [_mm512_setzero_ps(); T];
     if !first {
         for (t, acc) in acc.iter_mut().enumerate() {
             // SAFETY: see `Tile::y`.
@@ -192,31 +113,22 @@ unsafe fn tile_kernel<F: Unpack, const T: usize>(tile: Tile) {
     }
 }
 
-/// Takes 16 bytes of each of 16 rows; gives the dwords 0 of all rows, the dwords 1, 2 and 3.
-#[inline]
+/// Unpacks the first `groups` groups of each row at `rows`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn transpose(rows: [__m128i; ROWS]) -> [__m512i; 4] {
-    // Register i, lane l: row 4l + i.
-    let z: [__m512i; 4] = std::array::from_fn(|i| {
-        let z = _mm512_castsi128_si512(rows[i]);
-        let z = _mm512_inserti32x4::<1>(z, rows[4 + i]);
-        let z = _mm512_inserti32x4::<2>(z, rows[8 + i]);
-        _mm512_inserti32x4::<3>(z, rows[12 + i])
-    });
-    let (a, b) = (_mm512_unpacklo_epi32(z[0], z[1]), _mm512_unpacklo_epi32(z[2], z[3]));
-    let (c, d) = (_mm512_unpackhi_epi32(z[0], z[1]), _mm512_unpackhi_epi32(z[2], z[3]));
-    [
-        _mm512_unpacklo_epi64(a, b),
-        _mm512_unpackhi_epi64(a, b),
-        _mm512_unpacklo_epi64(c, d),
-        _mm512_unpackhi_epi64(c, d),
-    ]
-}
-
-/// The f16 scales of 16 rows as f32.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn scales(halves: [u16; ROWS]) -> __m512 {
-    // SAFETY: 16 halves are 32 bytes.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
+unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
+    let shape = F::SHAPE;
+    for g in 0..groups {
+        // SAFETY: the rows hold that many groups, and there is room for them in the panel.
+        unsafe {
+            let group = F::group(rows, g);
+            let out = panel.add(g * shape.panel_bytes(ROWS));
+            for (i, q) in group.q.into_iter().take(shape.group / 4).enumerate() {
+                _mm512_store_si512(out.add(i * 4 * ROWS).cast(), q);
+            }
+            _mm512_store_ps(out.add(shape.group * ROWS).cast(), group.d);
+            if shape.mins {
+                _mm512_store_ps(out.add((shape.group + 4) * ROWS).cast(), group.m);
+            }
+        }
+    }
 }

@@ -1,10 +1,9 @@
 //! Q4_0: nibbles are unsigned as they are, 8 too large.
 
 use std::arch::x86_64::*;
-use std::array;
 
 use super::decode::{Lanes, Step};
-use super::prefill::{ROWS, Unpack, scales, transpose};
+use super::strip::{At, Group, Strip, scales, transpose};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_0;
@@ -12,25 +11,25 @@ pub(super) struct Q4_0;
 /// Bytes of a block.
 const BLOCK: usize = 18;
 
-/// For 36 words (four blocks), of which the first 32 are one register and the last 32 another: where
-/// the quants of the four blocks are.
+/// Two registers hold the 36 words of four blocks: words 0..32 the one, 4..36 the other. Word `i` of a
+/// step is half a dword of block `i / 2 % 4`; where is it?
 const QUANTS: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 32 {
-        let word = (i / 8) * 9 + 1 + i % 8;
+        let word = i / 2 % 4 * 9 + 1 + i / 8 * 2 + i % 2;
         idx[i] = if word < 32 { word } else { 32 + word - 4 } as i16;
         i += 1;
     }
     idx
 };
 
-/// Where the scale of block `i / 4` is.
+/// Where the scale of block `i % 4` is.
 const SCALES: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 16 {
-        idx[i] = (i / 4 * 9) as i16;
+        idx[i] = (i % 4 * 9) as i16;
         i += 1;
     }
     idx
@@ -65,28 +64,24 @@ impl Lanes for Q4_0 {
     }
 }
 
-impl Unpack for Q4_0 {
+impl Strip for Q4_0 {
     const SHAPE: Shape = Shape { group: 32, offset: 8, mins: false };
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8) {
-        let mask = _mm512_set1_epi8(0x0F);
-        for b in 0..blocks {
-            // SAFETY: the caller gives `blocks` readable blocks a row and that many writable groups.
-            unsafe {
-                let out = panel.add(b * Self::SHAPE.panel_bytes(ROWS));
-                let at = |r: usize| rows[r].add(b * BLOCK);
-                let quants = array::from_fn(|r| _mm_loadu_si128(at(r).add(2).cast()));
-                for (g, q) in transpose(quants).into_iter().enumerate() {
-                    let high = _mm512_and_si512(_mm512_srli_epi16::<4>(q), mask);
-                    _mm512_store_si512(out.add(g * 64).cast(), _mm512_and_si512(q, mask));
-                    _mm512_store_si512(out.add((g + 4) * 64).cast(), high);
-                }
-                let d = scales(array::from_fn(|r| at(r).cast::<u16>().read_unaligned()));
-                _mm512_store_ps(out.add(8 * 64).cast(), d);
+    #[inline(always)]
+    unsafe fn group(rows: At, g: usize) -> Group {
+        let rows = rows.skip(g * BLOCK);
+        // SAFETY: the caller has AVX-512 and says that the block is readable.
+        unsafe {
+            let quads = transpose(|r| _mm_loadu_si128(rows.row(r).add(2).cast()));
+            let mask = _mm512_set1_epi8(0x0F);
+            let low = |i: usize| _mm512_and_si512(quads[i], mask);
+            let high = |i: usize| _mm512_and_si512(_mm512_srli_epi16::<4>(quads[i]), mask);
+            Group {
+                q: [low(0), low(1), low(2), low(3), high(0), high(1), high(2), high(3)],
+                d: scales(|r| rows.row(r).cast::<u16>().read_unaligned()),
+                m: _mm512_setzero_ps(),
             }
         }
     }

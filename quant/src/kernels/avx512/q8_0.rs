@@ -1,10 +1,9 @@
 //! Q8_0: adding 128 makes the weights unsigned.
 
 use std::arch::x86_64::*;
-use std::array;
 
 use super::decode::{Lanes, Step};
-use super::prefill::{ROWS, Unpack, scales, transpose};
+use super::strip::{At, Group, Strip, scales, transpose};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q8_0;
@@ -13,13 +12,15 @@ pub(super) struct Q8_0;
 const BLOCK: usize = 34;
 
 /// Of the 68 words of four blocks, two registers hold 32 each, from the words `first` and `second`
-/// on: where are the 8 words from `from` on of each block's 17?
+/// on. Blocks 0 and 1 are in the one, 2 and 3 in the other. Word `i` of a step is half a dword of block
+/// `i / 2 % 4`; where is it, if the step takes the 8 words from `from` on of each block's 17?
 const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 32 {
-        let word = i / 8 * 17 + from + i % 8;
-        idx[i] = if i < 16 { word - first } else { 32 + word - second } as i16;
+        let block = i / 2 % 4;
+        let word = block * 17 + from + i / 8 * 2 + i % 2;
+        idx[i] = if block < 2 { word - first } else { 32 + word - second } as i16;
         i += 1;
     }
     idx
@@ -28,12 +29,12 @@ const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
 const LO: [i16; 32] = quants(0, 32, 1);
 const HI: [i16; 32] = quants(8, 36, 9);
 
-/// Where the scale of block `i / 4` is in the registers that `LO` reads.
+/// Where the scale of block `i % 4` is in the registers that `LO` reads.
 const SCALES: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 16 {
-        idx[i] = (i / 4 * 17) as i16;
+        idx[i] = (i % 4 * 17) as i16;
         i += 1;
     }
     idx
@@ -70,30 +71,24 @@ impl Lanes for Q8_0 {
     }
 }
 
-impl Unpack for Q8_0 {
+impl Strip for Q8_0 {
     const SHAPE: Shape = Shape { group: 32, offset: 128, mins: false };
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn unpack(rows: &[*const u8; ROWS], blocks: usize, panel: *mut u8) {
-        let shift = _mm512_set1_epi8(-128);
-        for b in 0..blocks {
-            // SAFETY: the caller gives `blocks` readable blocks a row and that many writable groups.
-            unsafe {
-                let out = panel.add(b * Self::SHAPE.panel_bytes(ROWS));
-                let at = |r: usize| rows[r].add(b * BLOCK);
-                for half in 0..2 {
-                    let at = |r| at(r).add(2 + 16 * half);
-                    let quants = array::from_fn(|r| _mm_loadu_si128(at(r).cast()));
-                    for (g, q) in transpose(quants).into_iter().enumerate() {
-                        let q = _mm512_xor_si512(q, shift);
-                        _mm512_store_si512(out.add((half * 4 + g) * 64).cast(), q);
-                    }
-                }
-                let d = scales(array::from_fn(|r| at(r).cast::<u16>().read_unaligned()));
-                _mm512_store_ps(out.add(8 * 64).cast(), d);
+    #[inline(always)]
+    unsafe fn group(rows: At, g: usize) -> Group {
+        let rows = rows.skip(g * BLOCK);
+        // SAFETY: the caller has AVX-512 and says that the block is readable.
+        unsafe {
+            let lo = transpose(|r| _mm_loadu_si128(rows.row(r).add(2).cast()));
+            let hi = transpose(|r| _mm_loadu_si128(rows.row(r).add(18).cast()));
+            let shift = _mm512_set1_epi8(-128);
+            let q = |q: __m512i| _mm512_xor_si512(q, shift);
+            Group {
+                q: [q(lo[0]), q(lo[1]), q(lo[2]), q(lo[3]), q(hi[0]), q(hi[1]), q(hi[2]), q(hi[3])],
+                d: scales(|r| rows.row(r).cast::<u16>().read_unaligned()),
+                m: _mm512_setzero_ps(),
             }
         }
     }

@@ -75,7 +75,7 @@ pub(crate) trait Simd: Copy {
     /// The sums of four vectors.
     #[inline(always)]
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
-        v.map(|v| self.sum(v))
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
     }
 
     /// All lanes zero.
@@ -115,7 +115,8 @@ pub(crate) trait Simd: Copy {
 pub(crate) trait Op {
     /// What it returns.
     type Out;
-    /// The body; mark it `#[inline(always)]` so that it is compiled for the instruction set.
+    /// The body; mark it `#[inline(always)]` so that it is compiled for the instruction set, and use
+    /// no closures in it: those are not.
     fn run<S: Simd>(self, s: S) -> Self::Out;
 }
 

@@ -1,0 +1,167 @@
+//! One token: every weight is read once, in the order of the file; one row at a time, four blocks of
+//! 32 a step. Bound by memory, as in [`avx512`](crate::kernels::avx512).
+
+use std::arch::x86_64::*;
+
+use super::dot::Dot;
+use super::strip::Strip;
+use crate::codec::QK;
+use crate::kernels::{Job, Rows, Scratch};
+
+/// Blocks a step.
+const STEP: usize = 4;
+/// How far ahead of the loads memory is asked for, in bytes.
+const AHEAD: usize = 512;
+
+/// 4 × 32 weights, unsigned: value = (quant - offset) · d + m.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    /// Of two blocks each, the weights 0..16 and 16..32; the first block is in the lower lane.
+    pub(super) q: [(__m256i, __m256i); 2],
+    /// The scales of the four blocks.
+    pub(super) d: __m128,
+    /// Their minimums, where the format has them.
+    pub(super) m: __m128,
+}
+
+/// A format that can be read four blocks of 32 at a time.
+pub(super) trait Lanes: Strip {
+    /// Bytes of a step.
+    const BYTES: usize;
+
+    /// To be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// AVX2 and F16C; `BYTES` bytes must be readable at `p`.
+    unsafe fn step(p: *const u8) -> Step;
+}
+
+/// The f16 scales of four blocks as f32.
+///
+/// # Safety
+/// AVX2 and F16C.
+#[inline(always)]
+pub(super) unsafe fn halves(half: impl Fn(usize) -> u16) -> __m128 {
+    let h = |b: usize| half(b) as i16;
+    // SAFETY: the caller has F16C.
+    unsafe { _mm_cvtph_ps(_mm_setr_epi16(h(0), h(1), h(2), h(3), 0, 0, 0, 0)) }
+}
+
+/// The activations of one step, laid out like a [`Step`].
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Acts {
+    /// `[pair][lo, hi][block of the pair]`
+    q: [[[[i8; 16]; 2]; 2]; 2],
+    /// `[pair][block of the pair]`: `-offset · Σ`, and three zeros.
+    init: [[[i32; 4]; 2]; 2],
+    scale: [f32; STEP],
+    /// scale · Σ of each block.
+    minsum: [f32; STEP],
+    unused: [u8; 32],
+}
+
+/// # Safety
+/// The features of `D`; `job` holds what its documentation says, its weights are `F`'s and its tokens
+/// one.
+#[inline(always)]
+pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
+    let Job { w, rows, x, y, .. } = job;
+    debug_assert_eq!(x.n, 1);
+    let acts = prepare(x, F::SHAPE.offset, scratch);
+    let blocks = x.cols / QK;
+    let (whole, rest) = acts.split_at(blocks / STEP);
+    debug_assert_eq!(w.row_bytes(), blocks * (F::BYTES / STEP));
+    let mut tail = [0u8; 256];
+    const { assert!(F::BYTES <= 256) };
+    for (r, y) in rows.zip(y) {
+        let row = w.row(r);
+        let mut p = row.as_ptr();
+        // SAFETY: the caller has the features. The row has the whole steps that are read, `tail`
+        // holds a step, whose blocks past the end are zero, as are their scales; prefetching reads
+        // nothing, whatever the address.
+        unsafe {
+            let mut acc = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps());
+            for x in whole {
+                let ahead = p.wrapping_add(AHEAD).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T0>(ahead);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+                if F::BYTES > 128 {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(128));
+                }
+                acc = step::<D, F>(F::step(p), x, acc);
+                p = p.wrapping_add(F::BYTES);
+            }
+            if let [x] = rest {
+                let bytes = &row[whole.len() * F::BYTES..];
+                tail[..bytes.len()].copy_from_slice(bytes);
+                acc = step::<D, F>(F::step(tail.as_ptr()), x, acc);
+            }
+            let s = _mm256_add_ps(acc.0, acc.1);
+            let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+            let s = _mm_add_ps(s, acc.2);
+            let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+            *y = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+        }
+    }
+}
+
+/// Sums of the first pairs, of the second pairs, of the minimums.
+type Acc = (__m256, __m256, __m128);
+
+#[inline(always)]
+unsafe fn step<D: Dot, F: Lanes>(w: Step, x: &Acts, acc: Acc) -> Acc {
+    // SAFETY: the caller has the features; the fields are of the sizes that are read, on boundaries
+    // of those sizes.
+    unsafe {
+        let scale = _mm_mul_ps(w.d, _mm_load_ps(x.scale.as_ptr()));
+        let scale = _mm256_castps128_ps256(scale);
+        let pair = |i: usize, spread: __m256i, acc: __m256| {
+            let (lo, hi) = w.q[i];
+            let [xlo, xhi] = &x.q[i];
+            let s = D::start(F::MAX, _mm256_load_si256(x.init[i].as_ptr().cast()));
+            let xlo = _mm256_load_si256(xlo.as_ptr().cast());
+            let xhi = _mm256_load_si256(xhi.as_ptr().cast());
+            let s = D::add(F::MAX, 0, false, s, D::weights(F::MAX, lo), xlo);
+            let s = D::add(F::MAX, 1, true, s, D::weights(F::MAX, hi), xhi);
+            let v = _mm256_cvtepi32_ps(D::finish(s));
+            _mm256_fmadd_ps(v, _mm256_permutevar8x32_ps(scale, spread), acc)
+        };
+        let first = pair(0, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), acc.0);
+        let second = pair(1, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3), acc.1);
+        let mins = match F::SHAPE.mins {
+            true => _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), acc.2),
+            false => acc.2,
+        };
+        (first, second, mins)
+    }
+}
+
+/// Lays the activations out for [`step`], the last step padded with zeros.
+fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts] {
+    let blocks = x.cols / QK;
+    let steps = blocks.div_ceil(STEP);
+    let out = scratch.pack.at_least(steps * size_of::<Acts>()).as_mut_ptr().cast::<Acts>();
+    let halves = x.q.as_chunks::<16>().0;
+    for s in 0..steps {
+        let mut a = Acts {
+            q: [[[[0; 16]; 2]; 2]; 2],
+            init: [[[0; 4]; 2]; 2],
+            scale: [0.0; STEP],
+            minsum: [0.0; STEP],
+            unused: [0; 32],
+        };
+        for i in 0..STEP.min(blocks - s * STEP) {
+            let b = s * STEP + i;
+            a.q[i / 2][0][i % 2] = halves[2 * b];
+            a.q[i / 2][1][i % 2] = halves[2 * b + 1];
+            a.init[i / 2][i % 2][0] = -offset * x.sum[b];
+            a.scale[i] = x.scale[b];
+            a.minsum[i] = x.scale[b] * x.sum[b] as f32;
+        }
+        // SAFETY: `out` has room for `steps`, on 64-byte boundaries.
+        unsafe { out.add(s).write(a) };
+    }
+    // SAFETY: all of them were just written.
+    unsafe { std::slice::from_raw_parts(out, steps) }
+}

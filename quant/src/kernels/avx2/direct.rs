@@ -1,0 +1,119 @@
+//! A few tokens: strips of 16 weight rows are multiplied as they are unpacked, one group of eight rows
+//! at a time, in registers, with all the tokens that there are. Memory is asked for one strip ahead,
+//! in the order of the file.
+
+use std::arch::x86_64::*;
+
+use super::dot::Dot;
+use super::strip::{At, OCTET, ROWS, Strip};
+use crate::Matrix;
+use crate::kernels::panel::Lines;
+use crate::kernels::{Job, Scratch};
+
+/// The most tokens.
+pub(super) const TOKENS: usize = 6;
+
+/// What [`strips`] works on.
+pub(super) struct Strips<'a> {
+    w: Matrix<'a>,
+    rows: std::ops::Range<usize>,
+    pack: &'a [u8],
+    y: &'a mut [f32],
+    ld: usize,
+    spare: &'a mut Lines,
+}
+
+/// # Safety
+/// The features of `D`; `job` holds what its documentation says, its weights are `F`'s and at most
+/// `TOKENS` tokens are asked for.
+pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
+    let Job { w, rows, x, y, ld } = job;
+    let shape = F::SHAPE;
+    debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
+    let pack = scratch.pack.at_least(x.cols / shape.group * shape.pack_bytes(x.n));
+    shape.pack(x, 0, x.n, 0, x.cols, pack);
+    let strips = Strips { w, rows, pack, y, ld, spare: &mut scratch.spare };
+    // SAFETY: passed on.
+    unsafe {
+        match x.n {
+            2 => D::direct::<F, 2>(strips),
+            3 => D::direct::<F, 3>(strips),
+            4 => D::direct::<F, 4>(strips),
+            5 => D::direct::<F, 5>(strips),
+            6 => D::direct::<F, 6>(strips),
+            n => unreachable!("{n} tokens at once"),
+        }
+    }
+}
+
+/// # Safety
+/// The features of `D`; the rows of `w` are `F`'s, the pack has `T` tokens and as many columns, `y`
+/// is as [`Job`] says.
+#[inline(always)]
+pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
+    let Strips { w, rows, pack, y, ld, spare } = job;
+    let shape = F::SHAPE;
+    let groups = w.cols() / shape.group;
+    assert!(pack.len() >= groups * shape.pack_bytes(T));
+    let ahead = (ROWS * w.row_bytes()).div_ceil(groups);
+    for r0 in rows.clone().step_by(ROWS) {
+        let strip = ROWS.min(rows.end - r0);
+        let at = At::strip(w, r0, rows.end, spare);
+        let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
+        // SAFETY: the caller has the features, the strip and the pack have `groups` groups;
+        // prefetching reads nothing, whatever the address.
+        unsafe {
+            let mut acc = [[_mm256_setzero_ps(); T]; 2];
+            for g in 0..groups {
+                for line in 0..ahead.div_ceil(64) {
+                    let p = next.wrapping_add(g * ahead + 64 * line);
+                    _mm_prefetch::<_MM_HINT_T1>(p.cast());
+                }
+                let pack = pack.as_ptr().add(g * shape.pack_bytes(T));
+                acc[0] = octet::<D, F, T>(at, g, pack, acc[0]);
+                acc[1] = octet::<D, F, T>(at.below(OCTET), g, pack, acc[1]);
+            }
+            for t in 0..T {
+                let mut out = [0.0f32; ROWS];
+                _mm256_storeu_ps(out.as_mut_ptr(), acc[0][t]);
+                _mm256_storeu_ps(out.as_mut_ptr().add(OCTET), acc[1][t]);
+                y[t * ld + r0 - rows.start..][..strip].copy_from_slice(&out[..strip]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn octet<D: Dot, F: Strip, const T: usize>(
+    at: At,
+    g: usize,
+    pack: *const u8,
+    mut acc: [__m256; T],
+) -> [__m256; T] {
+    let shape = F::SHAPE;
+    let fours = shape.group / 4;
+    // SAFETY: the caller has the features; the rows have group `g`, the pack its fields.
+    unsafe {
+        let group = F::group(at, g);
+        let rest = pack.add(T * shape.group).cast::<i32>();
+        let mut sum: [D::Sum; T] =
+            std::array::from_fn(|t| D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())));
+        for i in 0..fours {
+            let w = D::weights(F::MAX, group.q[i]);
+            for (t, sum) in sum.iter_mut().enumerate() {
+                let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();
+                *sum = D::add(F::MAX, i, i + 1 == fours, *sum, w, _mm256_set1_epi32(x));
+            }
+        }
+        for t in 0..T {
+            let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
+            let v = _mm256_cvtepi32_ps(D::finish(sum[t]));
+            acc[t] = _mm256_fmadd_ps(v, _mm256_mul_ps(group.d, scale), acc[t]);
+            if shape.mins {
+                let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
+                acc[t] = _mm256_fmadd_ps(group.m, minsum, acc[t]);
+            }
+        }
+        acc
+    }
+}

@@ -1,0 +1,149 @@
+//! The loops around the tiles, the same for every instruction set: tokens in batches, columns in
+//! pieces, rows in strips; what is unpacked and packed when, and what is asked for ahead of its use.
+//!
+//! A tile reads its panel and its pack as two slow forward streams (on a Zen 4 with AVX-512 576 and
+//! 480 bytes every 120 cycles), which the second-level cache sustains without loss. So whole rows are
+//! taken (up to [`COLS`] columns), `y` is written once, and a pack, which lies further away, is read
+//! once for several strips.
+
+use super::panel::{Lines, Shape, parts};
+use super::prefetch::prefetch_slice_l2;
+use super::{Job, Scratch};
+use crate::Matrix;
+use crate::codec::QK;
+
+/// Rows of a strip.
+pub(super) const ROWS: usize = 16;
+/// The most columns that are taken at once: a panel of 16 rows is then 148 KiB.
+const COLS: usize = 8192;
+/// What the panels of the strips that share a pass over the tokens may take of the second-level cache.
+const PANELS: usize = 256 << 10;
+/// The most tokens whose packs are made at once.
+const BATCH: usize = 516;
+
+/// Where the rows of a strip begin, or the same column of each.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    first: *const u8,
+    stride: usize,
+}
+
+impl At {
+    /// Row `r`.
+    #[inline(always)]
+    pub(super) fn row(self, r: usize) -> *const u8 {
+        self.first.wrapping_add(r * self.stride)
+    }
+
+    /// `bytes` further on in every row.
+    #[inline(always)]
+    pub(super) fn skip(self, bytes: usize) -> At {
+        At { first: self.first.wrapping_add(bytes), ..self }
+    }
+
+    /// Without the first `rows` rows.
+    #[inline(always)]
+    pub(super) fn below(self, rows: usize) -> At {
+        At { first: self.row(rows), ..self }
+    }
+
+    /// Rows `r0 .. r0 + 16` of `w`. Where there are fewer before `end`, they are copied to `spare`, and
+    /// zeros (in every format, weights of zero) stand for the others.
+    pub(super) fn strip(w: Matrix<'_>, r0: usize, end: usize, spare: &mut Lines) -> At {
+        let stride = w.row_bytes();
+        let n = ROWS.min(end - r0);
+        let data = &w.data()[r0 * stride..][..n * stride];
+        if n == ROWS {
+            return At { first: data.as_ptr(), stride };
+        }
+        let spare = &mut spare.at_least(ROWS * stride)[..ROWS * stride];
+        spare[..data.len()].copy_from_slice(data);
+        spare[data.len()..].fill(0);
+        At { first: spare.as_ptr(), stride }
+    }
+}
+
+/// One call of a tile kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// `groups` groups of 16 rows, on a 64-byte boundary.
+    pub(super) panel: *const u8,
+    /// `groups` groups of as many tokens as the tile has.
+    pub(super) pack: *const u8,
+    pub(super) groups: usize,
+    /// The results of the first token; may be written for `rows` rows.
+    pub(super) y: *mut f32,
+    /// From one token's results to the next's.
+    pub(super) ld: usize,
+    /// Rows that there are: 1 to 16.
+    pub(super) rows: usize,
+    /// Is `y` to be set, rather than added to?
+    pub(super) first: bool,
+}
+
+/// What [`sweep`] must know of a format and a tile kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    pub(super) shape: Shape,
+    /// Weights a block of the file.
+    pub(super) block_len: usize,
+    /// Bytes a block of the file.
+    pub(super) block_bytes: usize,
+    /// The most tokens of a tile.
+    pub(super) tokens: usize,
+}
+
+/// Multiplies everything that `job` asks for. `unpack(at, groups, panel)` unpacks the first `groups`
+/// groups of the rows at `at`; `tile(tile, tokens)` multiplies.
+pub(super) fn sweep(
+    kernel: Sweep,
+    job: Job<'_>,
+    scratch: &mut Scratch,
+    unpack: impl Fn(At, usize, *mut u8),
+    tile: impl Fn(Tile, usize),
+) {
+    let Job { w, rows, x, y, ld } = job;
+    let rows0 = rows.start;
+    let Sweep { shape, block_len, block_bytes, tokens: most } = kernel;
+    assert_eq!(w.row_bytes(), x.cols / block_len * block_bytes);
+    let piece = block_len.max(QK);
+    for (n0, n) in parts(x.n, BATCH) {
+        for (c0, cols) in parts(x.cols / piece, COLS / piece) {
+            let (c0, cols) = (c0 * piece, cols * piece);
+            let groups = cols / shape.group;
+            let token_bytes = groups * shape.pack_bytes(1);
+            let pack = scratch.pack.at_least(n * token_bytes);
+            for (t0, tokens) in parts(n, most) {
+                shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
+            }
+            let panel_bytes = groups * shape.panel_bytes(ROWS);
+            let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);
+            let panels = scratch.panel.at_least(strips * panel_bytes);
+            let (from, len) = (c0 / block_len * block_bytes, cols / block_len * block_bytes);
+            for s0 in rows.clone().step_by(ROWS * strips) {
+                let end = rows.end.min(s0 + ROWS * strips);
+                for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks_mut(panel_bytes)) {
+                    let at = At::strip(w, r0, end, &mut scratch.spare);
+                    unpack(at.skip(from), groups, panel.as_mut_ptr());
+                }
+                let (tiles, ahead) = (n.div_ceil(most), ROWS * strips);
+                for (i, (t0, tokens)) in parts(n, most).enumerate() {
+                    // The next strips, a few rows a tile.
+                    for r in end + i * ahead / tiles..end + (i + 1) * ahead / tiles {
+                        if r < rows.end {
+                            prefetch_slice_l2(&w.row(r)[from..][..len]);
+                        }
+                    }
+                    let pack = pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr();
+                    for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks(panel_bytes)) {
+                        let rows = ROWS.min(end - r0);
+                        let y = &mut y[(n0 + t0) * ld + (r0 - rows0)..];
+                        let y = &mut y[..(tokens - 1) * ld + rows];
+                        let (panel, y, first) = (panel.as_ptr(), y.as_mut_ptr(), c0 == 0);
+                        tile(Tile { panel, pack, groups, y, ld, rows, first }, tokens);
+                    }
+                }
+            }
+        }
+    }
+}
