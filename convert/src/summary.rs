@@ -33,7 +33,7 @@ pub enum Note {
     NoVisionTensors,
     /// These control tokens were marked as text and are control tokens now.
     ControlRepaired(Vec<String>),
-    /// These added tokens have ids past the embedding's rows and were left out.
+    /// These tokens have ids past the embedding's rows and were left out.
     TokensBeyondRows {
         /// The tokens.
         tokens: Vec<String>,
@@ -75,10 +75,16 @@ impl fmt::Display for Note {
             Note::ControlRepaired(tokens) => {
                 write!(f, "marked as control tokens, which the source had as text: {}", tokens.join(" "))
             }
-            Note::TokensBeyondRows { tokens, rows } => write!(
+            Note::TokensBeyondRows { tokens, rows } if tokens.len() <= 8 => write!(
                 f,
                 "left out, having no row among the embedding's {rows}: {}",
                 tokens.join(" ")
+            ),
+            Note::TokensBeyondRows { tokens, rows } => write!(
+                f,
+                "{} tokens have no row among the embedding's {rows} and were left out; is this the \
+                 model's own tokenizer?",
+                tokens.len()
             ),
             Note::NoChatTemplate => {
                 f.write_str("no chat template was found; readers will use their own for Gemma")

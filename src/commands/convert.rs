@@ -13,18 +13,18 @@ use crate::{format, interrupt};
 
 /// Make one small GGUF file of a checkpoint
 ///
-/// Takes a folder as the Hub publishes it (config.json, tokenizer, safetensors), or a .gguf file to be
-/// stored in another type. What comes out runs here and in llama.cpp. A model that sees gets a second file
-/// for its eyes, mmproj-OUT.gguf, beside the first.
+/// Takes a folder as the Hub publishes it (config.json, tokenizer, safetensors), or a .gguf file
+/// to be stored in another type. What comes out runs here and in llama.cpp. A model that sees gets
+/// a second file for its eyes, mmproj-OUT.gguf, beside the first.
 ///
 /// Memory stays small whatever the model's size. Nothing half-written is ever left behind.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lapidary convert gemma-3-1b-it                          2 GB of bf16 become gemma-3-1b-it-q4_0.gguf, 0.7 GB
-  lapidary convert gemma-3-4b-it -o small.gguf            small.gguf and mmproj-small.gguf
-  lapidary convert gemma-3-1b-it --type q8_0              twice the size, next to no loss
-  lapidary convert gemma-3-1b-it --type bf16              every weight as it is
-  lapidary convert gemma-3-1b-it-qat.gguf -o lean.gguf    the same model with its f16 embedding in q8_0")]
+  lapidary convert gemma-3-1b-it                   2 GB of bf16 become 0.7 GB, mostly q4_0
+  lapidary convert gemma-3-4b-it -o small.gguf     small.gguf, and mmproj-small.gguf to see
+  lapidary convert gemma-3-1b-it --type q8_0       larger, and next to nothing is lost
+  lapidary convert gemma-3-1b-it --type bf16       every weight as it is
+  lapidary convert qat.gguf -o lean.gguf           the same with its f16 embedding in q8_0")]
 pub(crate) struct ConvertArgs {
     /// A checkpoint folder, or a .gguf file
     #[arg(value_name = "CHECKPOINT_DIR | MODEL.gguf")]
@@ -35,7 +35,8 @@ pub(crate) struct ConvertArgs {
     /// How the weight matrices are stored; norms are always f32
     #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t = Type::Q4_0)]
     dtype: Type,
-    /// How the embedding is stored, which is the output head too [default: q8_0 with q4_0, else as --type]
+    /// How the embedding is stored, which is the output head too [default: q8_0 with q4_0, else as
+    /// --type]
     #[arg(long, value_enum, value_name = "TYPE")]
     embed_type: Option<Type>,
     /// Threads to work with [default: as many as the machine runs at once]

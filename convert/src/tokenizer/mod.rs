@@ -94,8 +94,8 @@ impl Vocab {
     /// Reads the tokenizer of the checkpoint in `dir`, whose embedding has `rows` rows.
     ///
     /// # Errors
-    /// When there is none, or one that GGUF's `llama` tokenizer cannot express, or one with more
-    /// tokens than rows.
+    /// When there is none, or one that GGUF's `llama` tokenizer cannot express. Tokens beyond the
+    /// rows are left out, with a note.
     pub fn read(dir: &Path, rows: u32) -> Result<(Vocab, Vec<Note>), ConvertError> {
         let (model, json) = (dir.join("tokenizer.model"), dir.join("tokenizer.json"));
         let wrong =
@@ -103,7 +103,7 @@ impl Vocab {
         let model_bytes = json::read(&model)?;
         let json_bytes = json::read(&json)?;
         let parse_error = |source| ConvertError::Json { path: json.clone(), source };
-        let (path, pieces, added) = match (model_bytes, json_bytes) {
+        let (pieces, added) = match (model_bytes, json_bytes) {
             (Some(bytes), beside) => {
                 let pieces = sentencepiece::read(&bytes).map_err(|e| wrong(&model, e))?;
                 let added = match beside {
@@ -114,48 +114,49 @@ impl Vocab {
                     }
                     None => added_tokens_elsewhere(dir)?,
                 };
-                (model, pieces, added)
+                (pieces, added)
             }
             (None, Some(bytes)) => {
                 let tokenizer: hf::Tokenizer =
                     serde_json::from_slice(&bytes).map_err(parse_error)?;
                 let pieces = pieces_of(&tokenizer).map_err(|e| wrong(&json, e))?;
-                (json, pieces, tokenizer.added_tokens)
+                (pieces, tokenizer.added_tokens)
             }
             (None, None) => return Err(ConvertError::NoTokenizer { path: dir.into() }),
         };
-        Vocab::assemble(pieces, &added, rows as usize).map_err(|e| wrong(&path, e))
+        Ok(Vocab::assemble(pieces, &added, rows as usize))
     }
 
     /// Lays added tokens over the base vocabulary and fills up to `rows`.
-    fn assemble(
-        pieces: Vec<Piece>,
-        added: &[AddedToken],
-        rows: usize,
-    ) -> Result<(Vocab, Vec<Note>), String> {
-        if pieces.len() > rows {
-            let n = pieces.len();
-            return Err(format!("it has {n} tokens, but the embedding has {rows} rows"));
-        }
+    fn assemble(pieces: Vec<Piece>, added: &[AddedToken], rows: usize) -> (Vocab, Vec<Note>) {
+        let base = pieces.len();
         let mut vocab = Vocab::default();
         for id in 0..rows {
             vocab.tokens.push(format!("[PAD{id}]"));
             vocab.scores.push(SCORE_PADDING);
             vocab.types.push(TokenType::Unused);
         }
+        // The 1B has a token for images but no row for it; a tokenizer of another model may have
+        // thousands.
+        let mut beyond: Vec<String> = Vec::new();
         for (id, piece) in pieces.into_iter().enumerate() {
+            if id >= rows {
+                beyond.push(piece.text);
+                continue;
+            }
             // A hole in the ids has no text; it stays a pad.
             if piece.kind != TokenType::Unused || !piece.text.is_empty() {
                 vocab.set(id, piece.text, piece.score, piece.kind);
             }
         }
         let mut notes = Vec::new();
-        let mut beyond = Vec::new();
         for token in added {
             let id = token.id as usize;
             if id >= rows {
-                // The 1B has a token for images but no row for it.
-                beyond.push(token.content.clone());
+                // Those that the base vocabulary has too are counted.
+                if id >= base {
+                    beyond.push(token.content.clone());
+                }
                 continue;
             }
             let kind = match vocab.types[id] {
@@ -194,7 +195,7 @@ impl Vocab {
         if !beyond.is_empty() {
             notes.push(Note::TokensBeyondRows { tokens: beyond, rows: rows as u64 });
         }
-        Ok((vocab, notes))
+        (vocab, notes)
     }
 
     fn set(&mut self, id: usize, text: String, score: f32, kind: TokenType) {
