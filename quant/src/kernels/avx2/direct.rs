@@ -92,22 +92,26 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
 ) -> [__m256; T] {
     let shape = F::SHAPE;
     let fours = shape.group / 4;
+    let chain = D::chain(F::MAX);
     // SAFETY: the caller has the features; the rows have group `g`, the pack its fields.
     unsafe {
         let group = F::group(at, g);
         let rest = pack.add(T * shape.group).cast::<i32>();
-        let mut sum: [D::Sum; T] =
-            std::array::from_fn(|t| D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())));
+        let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
+        let mut sum: [D::Sum; T] = std::array::from_fn(|t| D::start(F::MAX, || init(t)));
         for i in 0..fours {
+            if i > 0 && i.is_multiple_of(chain) {
+                sum = sum.map(|sum| D::widen(sum));
+            }
             let w = D::weights(F::MAX, group.q[i]);
             for (t, sum) in sum.iter_mut().enumerate() {
                 let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();
-                *sum = D::add(F::MAX, i, i + 1 == fours, *sum, w, _mm256_set1_epi32(x));
+                *sum = D::add(F::MAX, *sum, w, _mm256_set1_epi32(x));
             }
         }
         for t in 0..T {
             let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
-            let v = _mm256_cvtepi32_ps(D::finish(sum[t]));
+            let v = _mm256_cvtepi32_ps(D::finish(F::MAX, sum[t], || init(t)));
             acc[t] = _mm256_fmadd_ps(v, _mm256_mul_ps(group.d, scale), acc[t]);
             if shape.mins {
                 let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
