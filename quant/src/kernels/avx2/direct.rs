@@ -11,7 +11,7 @@ use crate::kernels::panel::Lines;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
-pub(super) const TOKENS: usize = 6;
+pub(super) const TOKENS: usize = 3;
 
 /// What [`strips`] works on.
 pub(super) struct Strips<'a> {
@@ -38,9 +38,6 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
         match x.n {
             2 => D::direct::<F, 2>(strips),
             3 => D::direct::<F, 3>(strips),
-            4 => D::direct::<F, 4>(strips),
-            5 => D::direct::<F, 5>(strips),
-            6 => D::direct::<F, 6>(strips),
             n => unreachable!("{n} tokens at once"),
         }
     }
