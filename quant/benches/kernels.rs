@@ -19,7 +19,7 @@ const DTYPES: [DType; 2] = [DType::Q4_0, DType::Q8_0];
 /// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B.
 const SHAPES: [(usize, usize); 4] = [(1152, 1152), (6912, 1152), (1152, 6912), (2048, 5376)];
 const TOKENS: [usize; 4] = [16, 64, 128, 512];
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 fn noise(n: usize) -> Vec<u8> {
     let mut s = 0x9E37_79B9_7F4A_7C15u64;
@@ -78,7 +78,7 @@ fn time(kernels: Kernels, w: Matrix<'_>, x: &Acts, threads: usize, min: Duration
                     let (ld, mut scratch) = (rows.len(), Scratch::default());
                     barrier.wait();
                     let (begin, mut times) = (Instant::now(), 0);
-                    while times < 2 || begin.elapsed() < min {
+                    while times < 1 || begin.elapsed() < min {
                         kernels.matmul(w, rows.clone(), x.rows(), &mut y, ld, &mut scratch);
                         times += 1;
                     }
@@ -134,7 +134,7 @@ fn main() {
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GB/s", || {
-                            let ceiling = read_bandwidth(&big, threads, Duration::from_millis(300));
+                            let ceiling = read_bandwidth(&big, threads, Duration::from_millis(150));
                             let s = time(kernels, w, &x, threads, Duration::from_millis(60));
                             (data.len() as f64 / s / 1e9, ceiling)
                         });
@@ -150,8 +150,8 @@ fn main() {
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GOPS", || {
-                            let ceiling = int8_peak(kernels, threads, Duration::from_millis(20));
-                            let s = time(kernels, w, &x, threads, Duration::from_millis(60));
+                            let ceiling = int8_peak(kernels, threads, Duration::from_millis(5));
+                            let s = time(kernels, w, &x, threads, Duration::from_millis(15));
                             let ops = 2.0 * (rows * cols * n) as f64;
                             (ops / s / 1e9, ceiling.unwrap_or(f64::NAN))
                         });

@@ -116,24 +116,38 @@ unsafe fn step<D: Dot, F: Lanes>(w: Step, x: &Acts, acc: Acc) -> Acc {
     unsafe {
         let scale = _mm_mul_ps(w.d, _mm_load_ps(x.scale.as_ptr()));
         let scale = _mm256_castps128_ps256(scale);
-        let pair = |i: usize, spread: __m256i, acc: __m256| {
-            let (lo, hi) = w.q[i];
-            let [xlo, xhi] = &x.q[i];
-            let s = D::start(F::MAX, _mm256_load_si256(x.init[i].as_ptr().cast()));
-            let xlo = _mm256_load_si256(xlo.as_ptr().cast());
-            let xhi = _mm256_load_si256(xhi.as_ptr().cast());
-            let s = D::add(F::MAX, 0, false, s, D::weights(F::MAX, lo), xlo);
-            let s = D::add(F::MAX, 1, true, s, D::weights(F::MAX, hi), xhi);
-            let v = _mm256_cvtepi32_ps(D::finish(s));
-            _mm256_fmadd_ps(v, _mm256_permutevar8x32_ps(scale, spread), acc)
-        };
-        let first = pair(0, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), acc.0);
-        let second = pair(1, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3), acc.1);
-        let mins = match F::SHAPE.mins {
-            true => _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), acc.2),
-            false => acc.2,
-        };
-        (first, second, mins)
+        let first = _mm256_permutevar8x32_ps(scale, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+        let second = _mm256_permutevar8x32_ps(scale, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3));
+        (
+            _mm256_fmadd_ps(pair::<D, F>(w.q[0], &x.q[0], &x.init[0]), first, acc.0),
+            _mm256_fmadd_ps(pair::<D, F>(w.q[1], &x.q[1], &x.init[1]), second, acc.1),
+            match F::SHAPE.mins {
+                true => _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), acc.2),
+                false => acc.2,
+            },
+        )
+    }
+}
+
+/// The sums of two blocks, each in the four parts of a lane.
+#[inline(always)]
+unsafe fn pair<D: Dot, F: Lanes>(
+    (lo, hi): (__m256i, __m256i),
+    [xlo, xhi]: &[[[i8; 16]; 2]; 2],
+    init: &[[i32; 4]; 2],
+) -> __m256 {
+    // SAFETY: as in `step`.
+    unsafe {
+        let init = || _mm256_load_si256(init.as_ptr().cast());
+        let xlo = _mm256_load_si256(xlo.as_ptr().cast());
+        let xhi = _mm256_load_si256(xhi.as_ptr().cast());
+        let s = D::start(F::MAX, init);
+        let mut s = D::add(F::MAX, s, D::weights(F::MAX, lo), xlo);
+        if D::chain(F::MAX) < 2 {
+            s = D::widen(s);
+        }
+        let s = D::add(F::MAX, s, D::weights(F::MAX, hi), xhi);
+        _mm256_cvtepi32_ps(D::finish(F::MAX, s, init))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::kernels::panel::Lines;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
-pub(super) const TOKENS: usize = 6;
+pub(super) const TOKENS: usize = 3;
 
 /// What [`strips`] works on.
 pub(super) struct Strips<'a> {
@@ -38,9 +38,6 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
         match x.n {
             2 => D::direct::<F, 2>(strips),
             3 => D::direct::<F, 3>(strips),
-            4 => D::direct::<F, 4>(strips),
-            5 => D::direct::<F, 5>(strips),
-            6 => D::direct::<F, 6>(strips),
             n => unreachable!("{n} tokens at once"),
         }
     }
@@ -92,24 +89,31 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
 ) -> [__m256; T] {
     let shape = F::SHAPE;
     let fours = shape.group / 4;
+    let chain = D::chain(F::MAX);
     // SAFETY: the caller has the features; the rows have group `g`, the pack its fields.
     unsafe {
         let group = F::group(at, g);
         let rest = pack.add(T * shape.group).cast::<i32>();
-        let mut sum = [D::start(F::MAX, _mm256_setzero_si256()); T];
-        for (t, sum) in sum.iter_mut().enumerate() {
-            *sum = D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read()));
+        let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
+        let mut sum = [D::start(F::MAX, || init(0)); T];
+        for (t, sum) in sum.iter_mut().enumerate().skip(1) {
+            *sum = D::start(F::MAX, || init(t));
         }
         for i in 0..fours {
+            if i > 0 && i.is_multiple_of(chain) {
+                for sum in &mut sum {
+                    *sum = D::widen(*sum);
+                }
+            }
             let w = D::weights(F::MAX, group.q[i]);
             for (t, sum) in sum.iter_mut().enumerate() {
                 let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();
-                *sum = D::add(F::MAX, i, i + 1 == fours, *sum, w, _mm256_set1_epi32(x));
+                *sum = D::add(F::MAX, *sum, w, _mm256_set1_epi32(x));
             }
         }
         for t in 0..T {
             let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
-            let v = _mm256_cvtepi32_ps(D::finish(sum[t]));
+            let v = _mm256_cvtepi32_ps(D::finish(F::MAX, sum[t], || init(t)));
             acc[t] = _mm256_fmadd_ps(v, _mm256_mul_ps(group.d, scale), acc[t]);
             if shape.mins {
                 let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());

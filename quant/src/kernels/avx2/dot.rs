@@ -17,21 +17,27 @@ pub(super) trait Dot: Copy {
     /// The sum that one row octet and one token have so far, in whatever form.
     type Sum: Copy;
 
-    /// Nothing yet but `init`: what takes the place of the offset of quants up to `max`.
+    /// Nothing yet. `init` is what takes the place of the offset of quants up to `max`; the same must
+    /// be given to [`Dot::finish`], and counts once.
     ///
     /// # Safety
     /// The features of the instruction, here and below.
-    unsafe fn start(max: u8, init: __m256i) -> Self::Sum;
+    unsafe fn start(max: u8, init: impl Fn() -> __m256i) -> Self::Sum;
 
     /// Prepares quants up to `max` for [`Dot::add`].
     unsafe fn weights(max: u8, w: __m256i) -> Weights;
 
-    /// Adds `Σ w · x` for each four bytes. `i` counts the additions to this sum, `last` is the last.
-    unsafe fn add(max: u8, i: usize, last: bool, s: Self::Sum, w: Weights, x: __m256i)
-    -> Self::Sum;
+    /// How many additions there may be, for quants up to `max`, between calls of [`Dot::widen`].
+    fn chain(max: u8) -> usize;
+
+    /// Adds `Σ w · x` for each four bytes.
+    unsafe fn add(max: u8, s: Self::Sum, w: Weights, x: __m256i) -> Self::Sum;
+
+    /// To be called after each [`Dot::chain`] additions but the last.
+    unsafe fn widen(s: Self::Sum) -> Self::Sum;
 
     /// The sums, when all is added.
-    unsafe fn finish(s: Self::Sum) -> __m256i;
+    unsafe fn finish(max: u8, s: Self::Sum, init: impl Fn() -> __m256i) -> __m256i;
 
     /// [`decode::rows`], compiled with the features.
     unsafe fn decode<F: Lanes>(job: Job<'_>, scratch: &mut Scratch);
@@ -95,8 +101,8 @@ macro_rules! vnni {
             type Sum = __m256i;
 
             #[inline(always)]
-            unsafe fn start(_: u8, init: __m256i) -> __m256i {
-                init
+            unsafe fn start(_: u8, init: impl Fn() -> __m256i) -> __m256i {
+                init()
             }
 
             #[inline(always)]
@@ -105,20 +111,23 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
-            unsafe fn add(
-                _: u8,
-                _: usize,
-                _: bool,
-                s: __m256i,
-                w: Weights,
-                x: __m256i,
-            ) -> __m256i {
+            fn chain(_: u8) -> usize {
+                usize::MAX
+            }
+
+            #[inline(always)]
+            unsafe fn add(_: u8, s: __m256i, w: Weights, x: __m256i) -> __m256i {
                 // SAFETY: passed on.
                 unsafe { $dpbusd(s, w.magnitude, x) }
             }
 
             #[inline(always)]
-            unsafe fn finish(s: __m256i) -> __m256i {
+            unsafe fn widen(s: __m256i) -> __m256i {
+                s
+            }
+
+            #[inline(always)]
+            unsafe fn finish(_: u8, s: __m256i, _: impl Fn() -> __m256i) -> __m256i {
                 s
             }
 
@@ -144,9 +153,9 @@ vnni!(
 pub(super) struct Maddubs;
 
 impl Maddubs {
-    /// How many products of quants up to `max` fit 16 bits, in pairs; 0 for the signed way.
-    const fn chain(max: u8) -> usize {
-        32767 / (2 * 127 * max as usize)
+    /// Are quants up to `max` too large for a pair of products in 16 bits?
+    const fn signed(max: u8) -> bool {
+        max > 127
     }
 }
 
@@ -155,15 +164,14 @@ impl Dot for Maddubs {
     type Sum = (__m256i, __m256i);
 
     #[inline(always)]
-    unsafe fn start(max: u8, init: __m256i) -> Self::Sum {
+    unsafe fn start(_: u8, _: impl Fn() -> __m256i) -> Self::Sum {
         // SAFETY: passed on.
-        let zero = unsafe { _mm256_setzero_si256() };
-        (zero, if Self::chain(max) == 0 { zero } else { init })
+        unsafe { (_mm256_setzero_si256(), _mm256_setzero_si256()) }
     }
 
     #[inline(always)]
     unsafe fn weights(max: u8, w: __m256i) -> Weights {
-        if Self::chain(max) > 0 {
+        if !Self::signed(max) {
             return Weights { magnitude: w, signed: w };
         }
         // SAFETY: passed on.
@@ -174,36 +182,43 @@ impl Dot for Maddubs {
     }
 
     #[inline(always)]
-    unsafe fn add(
-        max: u8,
-        i: usize,
-        last: bool,
-        s: Self::Sum,
-        w: Weights,
-        x: __m256i,
-    ) -> Self::Sum {
-        let (narrow, wide) = s;
+    fn chain(max: u8) -> usize {
+        if Self::signed(max) { usize::MAX } else { 32767 / (2 * 127 * max as usize) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(max: u8, (narrow, wide): Self::Sum, w: Weights, x: __m256i) -> Self::Sum {
         // SAFETY: passed on.
         unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let chain = Self::chain(max);
-            if chain == 0 {
+            if Self::signed(max) {
                 let product = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(x, w.signed));
-                return (narrow, _mm256_add_epi32(wide, _mm256_madd_epi16(product, ones)));
+                let product = _mm256_madd_epi16(product, _mm256_set1_epi16(1));
+                return (narrow, _mm256_add_epi32(wide, product));
             }
-            let product = _mm256_maddubs_epi16(w.magnitude, x);
-            let narrow =
-                if i.is_multiple_of(chain) { product } else { _mm256_add_epi16(narrow, product) };
-            if last || (i + 1).is_multiple_of(chain) {
-                return (narrow, _mm256_add_epi32(wide, _mm256_madd_epi16(narrow, ones)));
-            }
-            (narrow, wide)
+            (_mm256_add_epi16(narrow, _mm256_maddubs_epi16(w.magnitude, x)), wide)
         }
     }
 
     #[inline(always)]
-    unsafe fn finish(s: Self::Sum) -> __m256i {
-        s.1
+    unsafe fn widen((narrow, wide): Self::Sum) -> Self::Sum {
+        // SAFETY: passed on.
+        unsafe {
+            let sum = _mm256_madd_epi16(narrow, _mm256_set1_epi16(1));
+            (_mm256_setzero_si256(), _mm256_add_epi32(wide, sum))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(max: u8, s: Self::Sum, init: impl Fn() -> __m256i) -> __m256i {
+        let (narrow, wide) = s;
+        if Self::signed(max) {
+            return wide;
+        }
+        // SAFETY: passed on.
+        unsafe {
+            let (_, wide) = Self::widen((narrow, wide));
+            _mm256_add_epi32(wide, init())
+        }
     }
 
     kernels!("avx2,fma,f16c");

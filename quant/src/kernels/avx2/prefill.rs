@@ -75,32 +75,44 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
     let Tile { mut panel, mut pack, groups, y, ld, rows, first } = tile;
     let shape = F::SHAPE;
     let fours = shape.group / 4;
+    let chain = D::chain(F::MAX).min(fours);
+    // A number that the compiler does not know keeps it from unrolling the loop over them, which
+    // would turn the sums into trees and spill the registers.
+    let steps = std::hint::black_box(chain);
     // SAFETY: the caller has the features; the groups of the panel and of the pack have the fields of
     // their layouts; prefetching reads nothing, whatever the address.
     unsafe {
         let mut acc = [[_mm256_setzero_ps(); 2]; T];
         for _ in 0..groups {
             let rest = pack.add(T * shape.group).cast::<i32>();
-            let mut sum = [[D::start(F::MAX, _mm256_setzero_si256()); 2]; T];
-            for (t, sum) in sum.iter_mut().enumerate() {
-                *sum = [D::start(F::MAX, _mm256_set1_epi32(rest.add(T + t).read())); 2];
+            let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
+            let mut sum = [[D::start(F::MAX, || init(0)); 2]; T];
+            for (t, sum) in sum.iter_mut().enumerate().skip(1) {
+                *sum = [D::start(F::MAX, || init(t)); 2];
             }
-            for i in 0..fours {
-                let w = panel.add(i * 4 * ROWS).cast::<__m256i>();
-                let low = D::weights(F::MAX, _mm256_load_si256(w));
-                let high = D::weights(F::MAX, _mm256_load_si256(w.add(1)));
-                for (t, sum) in sum.iter_mut().enumerate() {
-                    let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();
-                    let x = _mm256_set1_epi32(x);
-                    sum[0] = D::add(F::MAX, i, i + 1 == fours, sum[0], low, x);
-                    sum[1] = D::add(F::MAX, i, i + 1 == fours, sum[1], high, x);
+            for part in 0..fours / chain {
+                if part > 0 {
+                    for sum in &mut sum {
+                        *sum = [D::widen(sum[0]), D::widen(sum[1])];
+                    }
+                }
+                for i in part * steps..(part + 1) * steps {
+                    let w = panel.add(i * 4 * ROWS).cast::<__m256i>();
+                    let low = D::weights(F::MAX, _mm256_load_si256(w));
+                    let high = D::weights(F::MAX, _mm256_load_si256(w.add(1)));
+                    for (t, sum) in sum.iter_mut().enumerate() {
+                        let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();
+                        let x = _mm256_set1_epi32(x);
+                        sum[0] = D::add(F::MAX, sum[0], low, x);
+                        sum[1] = D::add(F::MAX, sum[1], high, x);
+                    }
                 }
             }
             let d = panel.add(shape.group * ROWS).cast::<f32>();
             for (t, acc) in acc.iter_mut().enumerate() {
                 let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
                 for half in 0..2 {
-                    let v = _mm256_cvtepi32_ps(D::finish(sum[t][half]));
+                    let v = _mm256_cvtepi32_ps(D::finish(F::MAX, sum[t][half], || init(t)));
                     let scale = _mm256_mul_ps(_mm256_load_ps(d.add(half * OCTET)), scale);
                     acc[half] = _mm256_fmadd_ps(v, scale, acc[half]);
                 }
