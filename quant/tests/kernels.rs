@@ -279,6 +279,52 @@ fn long_rows() {
     }
 }
 
+/// What a kernel keeps of activations in the scratch memory is its own: with the same activations
+/// promised, formats, numbers of tokens and instruction sets take turns and come to what each comes
+/// to with a scratch of its own.
+#[test]
+fn scratch_is_kept_apart() {
+    let (rows, cols) = (35, 512);
+    let mut rng = Rng(11);
+    let acts = [1, 3, 14].map(|n| Acts::new(&mut rng, Fill::Random, n, cols));
+    for isa in Isa::available() {
+        let kernels = Kernels::for_isa(isa).expect("available");
+        let mut shared = Scratch::default();
+        for round in 0..2 {
+            for (input, x) in (1..).zip(&acts) {
+                shared.set_input(input);
+                for dtype in DType::ALL {
+                    let row = |_| weights(&mut Rng(5), Fill::Random, dtype, cols);
+                    let data: Vec<u8> = (0..rows).flat_map(row).collect();
+                    let w = Matrix::new(dtype, rows, cols, &data).expect("sizes fit");
+                    let multiply = |scratch: &mut Scratch, rows: std::ops::Range<usize>| {
+                        let mut y = vec![f32::NAN; x.n * rows.len()];
+                        let ld = rows.len();
+                        kernels.matmul(w, rows, x.rows(), &mut y, ld, scratch);
+                        y
+                    };
+                    for part in [0..20, 20..35] {
+                        let want = multiply(&mut Scratch::default(), part.clone());
+                        let got = multiply(&mut shared, part);
+                        assert_eq!(got, want, "{isa} {dtype} n={} round {round}", x.n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the tests are to run on a certain CPU, emulated or not, `LAPIDARY_EXPECT_ISA` says so: all
+/// that is tested here is tested for every instruction set that is found, and nothing for others.
+#[test]
+fn expected_sets_are_there() {
+    let expected = std::env::var("LAPIDARY_EXPECT_ISA").unwrap_or_default();
+    for name in expected.split(',').filter(|n| !n.is_empty()) {
+        let isa = Isa::from_name(name).expect("the name of an instruction set");
+        assert!(Isa::available().contains(&isa), "{isa} is not among {:?}", Isa::available());
+    }
+}
+
 #[test]
 fn quantize_is_the_same_everywhere() {
     let mut rng = Rng(7);

@@ -157,7 +157,7 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: __m512) -> __
 fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let shape = Shape { group: QK, offset, mins: true };
+    let shape = Shape { group: QK, offset: F::OFFSET, mins: true };
     let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: (0, x.cols) };
     let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
     let out = out.as_mut_ptr().cast::<Acts>();

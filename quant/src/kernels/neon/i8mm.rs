@@ -7,6 +7,7 @@ use std::array;
 use super::blocks::{Blocks, scale};
 use super::ops::{f16_to_f32, smmla};
 use crate::codec::QK;
+use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::{Job, Rows, Scratch};
 
 /// Rows of a strip.
@@ -27,8 +28,12 @@ pub(super) unsafe fn matmul<F: Blocks>(job: Job<'_>, scratch: &mut Scratch) {
     let blocks = x.cols / QK;
     debug_assert_eq!(w.row_bytes(), blocks * F::BYTES);
     let panel = scratch.panel.at_least(blocks * PANEL).as_mut_ptr();
-    let pack = scratch.pack.at_least(x.n.div_ceil(2) * blocks * PACK);
-    pack_pairs(x, pack);
+    let shape = Shape { group: QK, offset: 0, mins: false };
+    let layout = Layout { tile: 2, shape, tokens: (0, x.n), cols: (0, x.cols) };
+    let (pack, there) = scratch.pack.keep(layout, x.n.div_ceil(2) * blocks * PACK);
+    if !there {
+        pack_pairs(x, pack);
+    }
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         // A short strip repeats its last row; what comes of the repetitions is not stored.
