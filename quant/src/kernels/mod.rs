@@ -32,7 +32,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceiling;
+mod float;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panel;
 mod prefetch;
 mod scalar;
@@ -233,7 +236,11 @@ impl Active {
             Active::AvxVnni(isa) => isa.avx2().quantize(x, q, scale, sum),
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.quantize(x, q, scale, sum),
-            _ => scalar::quantize(x, q, scale, sum),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(isa) => isa.dotprod().quantize(x, q, scale, sum),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.quantize(x, q, scale, sum),
+            Active::Scalar => scalar::quantize(x, q, scale, sum),
         }
     }
 
@@ -246,7 +253,9 @@ impl Active {
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.handles(dtype),
             #[cfg(target_arch = "aarch64")]
-            Active::NeonDotprod(_) | Active::NeonI8mm(_) => false,
+            Active::NeonI8mm(isa) => isa.handles(dtype),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.handles(dtype),
             Active::Scalar => true,
         }
     }
@@ -259,7 +268,11 @@ impl Active {
             Active::AvxVnni(isa) => isa.matmul(job, scratch),
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.matmul(job, scratch),
-            _ => scalar::matmul(job, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(isa) => isa.matmul(job, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.matmul(job, scratch),
+            Active::Scalar => scalar::matmul(job, scratch),
         }
     }
 }
