@@ -23,6 +23,7 @@ use crate::{format, interrupt};
   lapidary convert gemma-3-1b-it                          2 GB of bf16 become gemma-3-1b-it-q4_0.gguf, 0.7 GB
   lapidary convert gemma-3-4b-it -o small.gguf            small.gguf and mmproj-small.gguf
   lapidary convert gemma-3-1b-it --type q8_0              twice the size, next to no loss
+  lapidary convert gemma-3-1b --scale search              q4_0 of weights that were not trained for it
   lapidary convert gemma-3-1b-it --type bf16              every weight as it is
   lapidary convert gemma-3-1b-it-qat.gguf -o lean.gguf    the same model with its f16 embedding in q8_0")]
 pub(crate) struct ConvertArgs {
@@ -38,12 +39,33 @@ pub(crate) struct ConvertArgs {
     /// How the embedding is stored, which is the output head too [default: q8_0 with q4_0, else as --type]
     #[arg(long, value_enum, value_name = "TYPE")]
     embed_type: Option<Type>,
+    /// How the scale of each q4_0 block is chosen; the file's format is the same
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Scale::Absmax)]
+    scale: Scale,
     /// Threads to work with [default: as many as the machine runs at once]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
     /// Replace files that exist
     #[arg(long)]
     force: bool,
+}
+
+/// How q4_0 scales are chosen.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scale {
+    /// From the largest weight, as llama.cpp does and as QAT checkpoints are trained for
+    Absmax,
+    /// The best of several by least squares: less rounding error, for checkpoints that are not QAT
+    Search,
+}
+
+impl From<Scale> for convert::Scale {
+    fn from(s: Scale) -> Self {
+        match s {
+            Scale::Absmax => convert::Scale::Absmax,
+            Scale::Search => convert::Scale::Search,
+        }
+    }
 }
 
 /// Types that can be written.
@@ -87,6 +109,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
         output: args.output.clone(),
         dtype: args.dtype.into(),
         embed: args.embed_type.map(DType::from),
+        scale: args.scale.into(),
         threads: args.threads,
         force: args.force,
     };
