@@ -1,11 +1,14 @@
 //! The command line as it is typed. What it resolves to is decided where it is used.
 
+mod eval;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quant::DType;
 use runtime::KvType;
 
+pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
 use crate::commands::convert::ConvertArgs;
 
 /// Runs Gemma models, quantized, on the machine you own.
@@ -36,6 +39,8 @@ pub(crate) enum Command {
     Tokenize(TokenizeArgs),
     Logits(LogitsArgs),
     Bench(BenchArgs),
+    Eval(EvalArgs),
+    Compare(CompareArgs),
     Demo(DemoArgs),
     Completions(CompletionsArgs),
 }
@@ -95,7 +100,7 @@ fn at_least_one(s: &str) -> Result<usize, String> {
 }
 
 /// Storage of the KV cache.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kv {
     /// Half precision
     F16,
@@ -104,6 +109,17 @@ pub(crate) enum Kv {
     /// 8 bits: half the memory of f16
     #[value(name = "q8_0")]
     Q8_0,
+}
+
+impl Kv {
+    /// As typed and shown.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kv::F16 => "f16",
+            Kv::F32 => "f32",
+            Kv::Q8_0 => "q8_0",
+        }
+    }
 }
 
 impl From<Kv> for KvType {

@@ -44,6 +44,35 @@ impl convert::Progress for ByteBar {
     }
 }
 
+/// A bar that counts what has been scored, with the result so far and the time left.
+#[derive(Debug)]
+pub(crate) struct ScoreBar(ProgressBar);
+
+impl ScoreBar {
+    /// A bar up to `n` `units`, for what is called `name`.
+    pub(crate) fn new(name: &str, n: usize, units: &str) -> Self {
+        let bar = ProgressBar::new(n as u64);
+        bar.set_style(style(&format!(
+            "{{prefix}} {{bar:24}} {{pos}} of {{len}} {units}, {{eta}} left  {{msg}}"
+        )));
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        ScoreBar(bar)
+    }
+
+    /// So many are done, with this result.
+    pub(crate) fn at(&self, done: usize, result: &str) {
+        self.0.set_position(done as u64);
+        self.0.set_message(result.to_owned());
+    }
+}
+
+impl Drop for ScoreBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     // The templates are constants of this file; a mistake in one shows a plain bar, no more.
     ProgressStyle::with_template(template)

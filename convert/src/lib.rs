@@ -43,6 +43,18 @@ pub use error::{ConvertError, Position};
 pub use summary::{FileSummary, Note, Share, Summary};
 use tensors::Types;
 
+/// How the scale of a Q4_0 block is chosen. Readers don't notice: the format is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// From the weight of largest magnitude, bit for bit as the reference does. QAT checkpoints are
+    /// trained for this rounding.
+    #[default]
+    Absmax,
+    /// The best of several candidates in the sense of least squares: see
+    /// [`quant::codec::encode_q4_0_searched`].
+    Search,
+}
+
 /// What is to be converted, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -54,6 +66,8 @@ pub struct Options {
     pub dtype: DType,
     /// Type of the embedding, which is the head as well; see [`Options::embed_type`].
     pub embed: Option<DType>,
+    /// How Q4_0 scales are chosen.
+    pub scale: Scale,
     /// Threads to work with; as many as the machine runs at once if `None`.
     pub threads: Option<NonZero<usize>>,
     /// Replace files that exist.
@@ -68,6 +82,7 @@ impl Options {
             output: None,
             dtype: DType::Q4_0,
             embed: None,
+            scale: Scale::default(),
             threads: None,
             force: false,
         }
@@ -152,7 +167,10 @@ pub fn convert(
     let threads = options
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN));
-    let lengths = stream::run(source, &plan, threads, options.force, progress, cancel)?;
+    let lengths = {
+        let how = stream::How { threads, force: options.force, scale: options.scale };
+        stream::run(source, &plan, how, progress, cancel)?
+    };
     let files = plan.files.into_iter().zip(lengths).map(|(file, bytes)| {
         let specs = file.tensors.iter().map(|t| &t.spec);
         FileSummary::new(file.path, bytes, specs)

@@ -6,18 +6,28 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use quant::DType;
-use quant::codec::FastCodec;
+use quant::codec::{FastCodec, encode_q4_0_searched};
 use quant::gguf::{Layout, TensorSpec};
 
 use crate::error::Position;
 use crate::output::Staged;
 use crate::plan::Plan;
 use crate::source::{Source, SourceTensor};
-use crate::{ConvertError, Progress, io};
+use crate::{ConvertError, Progress, Scale, io};
 
 /// Source bytes read at once. Large enough that calls cost nothing, small enough that a chunk and
 /// what becomes of it stay in a core's cache.
 const CHUNK: u64 = 512 << 10;
+
+/// How a plan is run.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) threads: NonZero<usize>,
+    /// Replace files that exist.
+    pub(crate) force: bool,
+    /// How Q4_0 scales are chosen.
+    pub(crate) scale: Scale,
+}
 
 /// A tensor on its way.
 struct Job<'a> {
@@ -67,8 +77,7 @@ impl Buffers {
 pub(crate) fn run(
     source: Source,
     plan: &Plan,
-    threads: NonZero<usize>,
-    force: bool,
+    how: How,
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<Vec<u64>, ConvertError> {
@@ -77,7 +86,7 @@ pub(crate) fn run(
     for file in &plan.files {
         let specs: Vec<TensorSpec> = file.tensors.iter().map(|t| t.spec.clone()).collect();
         let layout = Layout::new(&file.metadata, &specs).map_err(ConvertError::Layout)?;
-        let output = Staged::create(&file.path, force)?;
+        let output = Staged::create(&file.path, how.force)?;
         // The length is set first: gaps read as zeros, and threads can write anywhere.
         let failed = ConvertError::io("write", &file.path);
         output.file().set_len(layout.file_len).map_err(failed)?;
@@ -93,7 +102,7 @@ pub(crate) fn run(
     }
     let chunks = chunks(&jobs);
     progress.begin(chunks.iter().map(|c| c.rows as u64 * jobs[c.job].row_bytes.0 as u64).sum());
-    work(&source, &jobs, &chunks, threads, progress, cancel)?;
+    work(&source, &jobs, &chunks, how, progress, cancel)?;
     // Windows does not rename over a file that is open for reading.
     drop(jobs);
     drop(source);
@@ -154,7 +163,7 @@ fn work(
     source: &Source,
     jobs: &[Job<'_>],
     chunks: &[Chunk],
-    threads: NonZero<usize>,
+    how: How,
     progress: &dyn Progress,
     cancel: &AtomicBool,
 ) -> Result<(), ConvertError> {
@@ -172,7 +181,7 @@ fn work(
                 Err(ConvertError::Cancelled)
             } else {
                 let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                convert(source, &jobs[chunk.job], chunk, &mut buffers)
+                convert(source, &jobs[chunk.job], chunk, how.scale, &mut buffers)
             };
             match result {
                 Ok(bytes) => progress.advance(bytes),
@@ -186,7 +195,7 @@ fn work(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.get().min(chunks.len()) {
+        for _ in 1..how.threads.get().min(chunks.len()) {
             scope.spawn(worker);
         }
         worker();
@@ -202,6 +211,7 @@ fn convert(
     source: &Source,
     job: &Job<'_>,
     chunk: &Chunk,
+    scale: Scale,
     buffers: &mut Buffers,
 ) -> Result<u64, ConvertError> {
     let (source_row, output_row) = job.row_bytes;
@@ -216,7 +226,10 @@ fn convert(
     } else {
         let out = &mut buffers.encoded;
         out.resize(output_row * chunk.rows, 0);
-        buffers.codec.encode(job.to, &buffers.weights, out);
+        match (job.to, scale) {
+            (DType::Q4_0, Scale::Search) => encode_q4_0_searched(&buffers.weights, out),
+            _ => buffers.codec.encode(job.to, &buffers.weights, out),
+        }
         out
     };
     job.output.write_at(output, job.offset + chunk.row * output_row as u64)?;

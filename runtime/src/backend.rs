@@ -35,6 +35,9 @@ pub trait Backend {
     fn gate_up(&mut self, layer: &Layer);
     /// o = g · Wdownᵀ.
     fn down(&mut self, layer: &Layer);
+    /// x is what it is after `depth` layers (0: the embeddings). For backends that can be asked to
+    /// keep a copy; costs nothing otherwise.
+    fn tap(&mut self, _depth: usize) {}
     /// logits = softcap(RMSNorm(x) · `norm` · Wheadᵀ) of the wanted rows.
     fn head(&mut self, norm: &[f32]);
 }

@@ -9,6 +9,7 @@ use crate::weights::Weights;
 /// Takes a batch, which the backend holds, from tokens to logits.
 pub fn forward<B: Backend>(b: &mut B, w: &Weights) {
     b.embed(); //                              x [n, hidden]
+    b.tap(0);
     for layer in &w.layers {
         b.norm(&layer.attn_norm, &[&layer.q, &layer.k, &layer.v]); // h [n, hidden]
         b.qkv(layer); //                       q [n, heads, head_dim]  k, v [n, kv_heads, head_dim]
@@ -24,6 +25,7 @@ pub fn forward<B: Backend>(b: &mut B, w: &Weights) {
         b.gate_up(layer); //                   g [n, ffn]
         b.down(layer); //                      o [n, hidden]
         b.residual(&layer.post_ffn_norm); //   x [n, hidden]
+        b.tap(layer.index + 1);
     }
     b.head(&w.output_norm); //                 logits [wanted, vocab]
 }

@@ -101,6 +101,11 @@ impl KvCache {
         })
     }
 
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
     /// Positions that a sequence can hold.
     pub fn context(&self) -> usize {
         self.context

@@ -147,6 +147,29 @@ impl Session {
         Ok(())
     }
 
+    /// Appends `tokens` to a sequence and returns the residual stream after the embedding and after
+    /// each layer, `[layers + 1, positions, hidden]`: where two models part.
+    ///
+    /// # Errors
+    /// As [`Session::forward`]; [`RuntimeError::ContextFull`] also when there are more tokens than
+    /// [`Cpu::max_rows`].
+    pub fn residuals(&mut self, seq: usize, tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
+        self.fits(seq, tokens.len())?;
+        if tokens.len() > self.cpu.max_rows() {
+            let capacity = self.cpu.max_rows();
+            return Err(RuntimeError::ContextFull { needed: tokens.len(), capacity });
+        }
+        let start = self.cache.len(seq);
+        let mut batch = Batch::default();
+        for (i, &token) in tokens.iter().enumerate() {
+            // All rows want logits, so that the last layer keeps all of them.
+            batch.push(Row { token, seq, pos: start + i }, true);
+        }
+        check(&self.model, &self.cache, &batch)?;
+        self.cache.set_len(seq, start + tokens.len());
+        self.cpu.residuals(&self.model, &batch, &self.cache)
+    }
+
     /// One batch of one sequence; `wanted(i, n)` says which of its n rows want logits.
     fn run(
         &mut self,

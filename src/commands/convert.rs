@@ -23,6 +23,7 @@ use crate::{format, interrupt};
   lapidary convert gemma-3-1b-it                   2 GB of bf16 become 0.7 GB, mostly q4_0
   lapidary convert gemma-3-4b-it -o small.gguf     small.gguf, and mmproj-small.gguf to see
   lapidary convert gemma-3-1b-it --type q8_0       larger, and next to nothing is lost
+  lapidary convert gemma-3-1b --scale search       q4_0 of weights not trained for it
   lapidary convert gemma-3-1b-it --type bf16       every weight as it is
   lapidary convert qat.gguf -o lean.gguf           the same with its f16 embedding in q8_0")]
 pub(crate) struct ConvertArgs {
@@ -39,12 +40,33 @@ pub(crate) struct ConvertArgs {
     /// --type]
     #[arg(long, value_enum, value_name = "TYPE")]
     embed_type: Option<Type>,
+    /// How the scale of each q4_0 block is chosen; the file's format is the same
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Scale::Absmax)]
+    scale: Scale,
     /// Threads to work with [default: as many as the machine runs at once]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
     /// Replace files that exist
     #[arg(long)]
     force: bool,
+}
+
+/// How q4_0 scales are chosen.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scale {
+    /// From the largest weight, as llama.cpp does and as QAT checkpoints are trained for
+    Absmax,
+    /// The best of several by least squares: less rounding error, for checkpoints that are not QAT
+    Search,
+}
+
+impl From<Scale> for convert::Scale {
+    fn from(s: Scale) -> Self {
+        match s {
+            Scale::Absmax => convert::Scale::Absmax,
+            Scale::Search => convert::Scale::Search,
+        }
+    }
 }
 
 /// Types that can be written.
@@ -88,6 +110,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
         output: args.output.clone(),
         dtype: args.dtype.into(),
         embed: args.embed_type.map(DType::from),
+        scale: args.scale.into(),
         threads: args.threads,
         force: args.force,
     };

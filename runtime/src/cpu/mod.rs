@@ -26,6 +26,7 @@ use crate::kv_cache::KvCache;
 use crate::model::Model;
 use barrier::Barrier;
 use buffers::{RowBufs, Shared};
+use shared::SharedBuf;
 pub use topology::default_threads;
 use worker::{Pass, ThreadState, Worker};
 
@@ -50,6 +51,8 @@ pub struct Cpu {
     all_rows: Vec<usize>,
     /// Passes so far.
     passes: u64,
+    /// Where copies of the residual stream go, `[layers + 1, rows, hidden]`, while someone wants them.
+    tap: Option<SharedBuf<f32>>,
 }
 
 impl Cpu {
@@ -111,6 +114,7 @@ impl Cpu {
             rope_of_layer,
             all_rows: (0..max_rows).collect(),
             passes: 0,
+            tap: None,
         })
     }
 
@@ -162,6 +166,23 @@ impl Cpu {
             forward(&mut Worker::new(cpu, pass, ctx.index(), &mut state), pass.weights);
         });
         Ok(self.logits(logits))
+    }
+
+    /// As [`Cpu::forward`], for a batch whose rows all want logits; returns the residual stream
+    /// after the embedding and after each layer, `[layers + 1, rows, hidden]`.
+    pub(crate) fn residuals(
+        &mut self,
+        model: &Model,
+        batch: &Batch,
+        cache: &KvCache,
+    ) -> Result<Vec<f32>, RuntimeError> {
+        let c = model.config();
+        let floats = (c.layers.len() + 1) * batch.rows.len() * c.hidden;
+        let no_memory = RuntimeError::Memory { what: "residual streams", bytes: floats * 4 };
+        self.tap = Some(SharedBuf::zeroed(floats).ok_or(no_memory)?);
+        let result = self.forward(model, batch, cache).map(|_| ());
+        let copies = self.tap.take().map(|mut t| t.get().to_vec()).unwrap_or_default();
+        result.map(|()| copies)
     }
 
     /// The first `n` logits of the last pass.

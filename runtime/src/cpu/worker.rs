@@ -563,6 +563,22 @@ impl Backend for Worker<'_> {
         self.cpu.barrier.wait();
     }
 
+    fn tap(&mut self, depth: usize) {
+        let Some(copies) = &self.cpu.tap else { return };
+        // Where rows are not split, every thread holds all of them: one copies.
+        if !self.split && self.index != 0 {
+            return;
+        }
+        let (d, rows) = (self.pass.config.hidden, self.pass.batch.rows.len());
+        for t in self.my_rows() {
+            let (from, to) = (self.active[t] * d, (depth * rows + self.active[t]) * d);
+            // SAFETY: rows of `my_rows` of x and of the copies are this thread's, and x was last
+            // written by this thread with the same split.
+            let (x, copy) = unsafe { (self.rows.x.read(from..from + d), copies.write(to..to + d)) };
+            copy.copy_from_slice(x);
+        }
+    }
+
     fn head(&mut self, norm: &[f32]) {
         if self.active.is_empty() {
             return;
