@@ -71,6 +71,9 @@ pub(crate) struct RunArgs {
     /// Continue the prompt as it is, without the chat template
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Draft tokens from what was said before: the same text, sooner for summaries and edits
+    #[arg(long)]
+    pub(crate) lookup: bool,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

@@ -203,7 +203,9 @@ impl Reader {
         }
         let version = r.u32()?;
         if version != VERSION {
-            return Err(wrong(&format!("its format is version {version}, this program reads {VERSION}")));
+            return Err(wrong(&format!(
+                "its format is version {version}, this program reads {VERSION}"
+            )));
         }
         let n = r.u32()?;
         if n > MAX_DESCRIPTION {
@@ -358,7 +360,8 @@ mod tests {
     const VOCAB: usize = 301;
 
     fn rows() -> Vec<Vec<f32>> {
-        let z = |r: usize, i: usize| 12.0 * ((i * 37 + r * 11) as f32 * 0.37).sin() - i as f32 * 0.02;
+        let z =
+            |r: usize, i: usize| 12.0 * ((i * 37 + r * 11) as f32 * 0.37).sin() - i as f32 * 0.02;
         (0..6).map(|r| (0..VOCAB).map(|i| z(r, i)).collect()).collect()
     }
 

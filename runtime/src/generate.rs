@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::RuntimeError;
+use crate::lookup::Lookup;
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::StreamDecoder;
@@ -44,12 +45,24 @@ pub struct Generated {
 pub struct Generator {
     session: Session,
     cached: Vec<u32>,
+    lookup: Option<Lookup>,
 }
 
 impl Generator {
     /// Takes a session whose sequence 0 is empty.
     pub fn new(session: Session) -> Self {
-        Generator { session, cached: Vec::new() }
+        Generator { session, cached: Vec::new(), lookup: None }
+    }
+
+    /// Drafts tokens by [`Lookup`]: the same text, sooner where it repeats what was said.
+    pub fn with_lookup(mut self) -> Self {
+        self.lookup = Some(Lookup::default());
+        self
+    }
+
+    /// Tokens drafted so far, and how many of them were right.
+    pub fn lookup_counts(&self) -> Option<(usize, usize)> {
+        self.lookup.as_ref().map(Lookup::counts)
     }
 
     /// The session.
@@ -89,9 +102,12 @@ impl Generator {
         sampler.forget();
         prompt.iter().for_each(|&t| sampler.accept(t));
 
+        let vocab = model.weights().vocab();
         let mut decoder = StreamDecoder::new();
+        // Tokens to go through the model next, the draft at their end.
         let mut pending: Vec<u32> = prompt[reused..].to_vec();
-        while done.tokens.len() < limit {
+        let mut drafted = 0;
+        'answer: while done.tokens.len() < limit {
             if cancel.load(Ordering::Relaxed) {
                 done.stop = Stop::Cancelled;
                 break;
@@ -100,7 +116,7 @@ impl Generator {
                 done.stop = Stop::ContextFull;
                 break;
             }
-            let logits = match self.session.append(0, &pending, cancel) {
+            let logits = match self.session.append_tail(0, &pending, drafted + 1, cancel) {
                 Ok(logits) => logits,
                 Err(RuntimeError::Cancelled) => {
                     // Whole batches were read: remember which.
@@ -111,23 +127,47 @@ impl Generator {
                 }
                 Err(e) => return Err(e),
             };
-            let next = sampler.sample(logits)?;
-            self.cached.extend_from_slice(&pending);
             if done.prompt_time.is_zero() {
                 done.prompt_time = start.elapsed();
             }
-            sampler.accept(next);
-            if tokenizer.is_eos(next) {
-                done.stop = Stop::Eos;
-                break;
+            // What follows the token before the draft, then as long as the draft was right, what
+            // follows each of its tokens.
+            let draft = pending.split_off(pending.len() - drafted);
+            self.cached.append(&mut pending);
+            let mut right = 0;
+            let last = loop {
+                let next = sampler.sample(&logits[right * vocab..][..vocab])?;
+                sampler.accept(next);
+                if tokenizer.is_eos(next) {
+                    done.stop = Stop::Eos;
+                    break None;
+                }
+                done.tokens.push(next);
+                let text = decoder.push(tokenizer, next);
+                if !text.is_empty() && piece(&text).is_break() {
+                    done.stop = Stop::Cancelled;
+                    break None;
+                }
+                if done.tokens.len() >= limit || draft.get(right) != Some(&next) {
+                    break Some(next);
+                }
+                self.cached.push(next);
+                right += 1;
+            };
+            if let Some(lookup) = &mut self.lookup {
+                lookup.learn(drafted, right);
             }
-            done.tokens.push(next);
-            pending.clear();
+            self.session.truncate(0, self.cached.len());
+            let Some(next) = last else { break 'answer };
             pending.push(next);
-            let text = decoder.push(tokenizer, next);
-            if !text.is_empty() && piece(&text).is_break() {
-                done.stop = Stop::Cancelled;
-                break;
+            drafted = 0;
+            if let Some(lookup) = &mut self.lookup {
+                let free = context.saturating_sub(self.cached.len() + 1);
+                let room = free.min(limit - done.tokens.len());
+                self.cached.push(next);
+                lookup.draft(&self.cached, room, &mut pending);
+                self.cached.pop();
+                drafted = pending.len() - 1;
             }
         }
         let text = decoder.finish();

@@ -10,6 +10,7 @@ mod error;
 pub mod forward;
 pub mod generate;
 pub mod kv_cache;
+pub mod lookup;
 pub mod mapping;
 pub mod model;
 pub mod sampler;

@@ -113,17 +113,36 @@ impl Session {
         tokens: &[u32],
         cancel: &AtomicBool,
     ) -> Result<&[f32], RuntimeError> {
+        self.append_tail(seq, tokens, 1, cancel)
+    }
+
+    /// As [`Session::append`], with the logits after each of the last `tail` tokens,
+    /// `[tail, vocab]`. More than one is for few tokens: all must fit one batch.
+    ///
+    /// # Errors
+    /// As [`Session::append`].
+    ///
+    /// # Panics
+    /// When `tail` is more than one and there are more tokens than [`Cpu::max_rows`].
+    pub fn append_tail(
+        &mut self,
+        seq: usize,
+        tokens: &[u32],
+        tail: usize,
+        cancel: &AtomicBool,
+    ) -> Result<&[f32], RuntimeError> {
         let batches = tokens.len().div_ceil(self.cpu.max_rows());
+        assert!(tail <= 1 || batches <= 1, "a tail of {tail} rows spans batches");
+        let tail = tail.min(tokens.len());
         self.fits(seq, tokens.len())?;
         for (i, part) in tokens.chunks(self.cpu.max_rows()).enumerate() {
             if cancel.load(Ordering::Relaxed) {
                 return Err(RuntimeError::Cancelled);
             }
             let last = i + 1 == batches;
-            self.run(seq, part, |at, n| last && at + 1 == n)?;
+            self.run(seq, part, |at, n| last && at + tail >= n)?;
         }
-        let vocab = if tokens.is_empty() { 0 } else { self.model.weights().vocab() };
-        Ok(self.cpu.logits(vocab))
+        Ok(self.cpu.logits(tail * self.model.weights().vocab()))
     }
 
     /// Appends `tokens` to a sequence and hands the logits of every position to `each`, in pieces

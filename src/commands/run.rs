@@ -30,6 +30,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let params = open::sampling(&model, &args.sampling);
     let mut sampler = Sampler::new(params).context("sampling")?;
     let mut generator = Generator::new(open::session(model, &args.engine)?);
+    if args.lookup {
+        generator = generator.with_lookup();
+    }
     let limit = args.limit.unwrap_or(usize::MAX);
     match prompt {
         Some(text) => once(args, &text, &mut generator, &mut sampler, limit, start),

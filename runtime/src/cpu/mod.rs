@@ -4,6 +4,7 @@
 //! [`forward`] and they meet at a spinning barrier about six times a
 //! layer; a fork and join per matmul would cost microseconds, hundreds of times a token.
 
+mod attend;
 mod attention;
 mod barrier;
 mod buffers;
