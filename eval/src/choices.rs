@@ -139,7 +139,8 @@ fn tokens(session: &Session, item: &Item, form: Form) -> (Vec<u32>, Vec<Vec<u32>
                 let text = format!("{} {c}", item.question);
                 [bos.clone(), tokenizer.encode(&text, Special::Plain)].concat()
             };
-            let mut shared = [bos.clone(), tokenizer.encode(&item.question, Special::Plain)].concat();
+            let mut shared =
+                [bos.clone(), tokenizer.encode(&item.question, Special::Plain)].concat();
             let wholes: Vec<Vec<u32>> = item.choices.iter().map(whole).collect();
             for w in &wholes {
                 let same = shared.iter().zip(w).take_while(|(a, b)| a == b).count();

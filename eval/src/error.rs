@@ -26,7 +26,9 @@ pub enum EvalError {
         "{model} and {reference} turn the text to different tokens; divergence needs the same tokenizer (perplexity alone does not: leave out the reference)"
     )]
     OtherTokens { model: String, reference: String },
-    #[error("{model} has a vocabulary of {found}, {reference} of {expected}; they cannot be compared")]
+    #[error(
+        "{model} has a vocabulary of {found}, {reference} of {expected}; they cannot be compared"
+    )]
     OtherVocabulary { model: String, reference: String, found: usize, expected: usize },
     #[error("{model}: logits at position {position} are not finite; the file is damaged")]
     NotFinite { model: String, position: usize },
@@ -34,11 +36,17 @@ pub enum EvalError {
     Saved { path: PathBuf, why: String },
     #[error("{}, line {line}: {why}", path.display())]
     Choices { path: PathBuf, line: usize, why: String },
-    #[error("the tensor {name:?} is in {there} and not in {missing}; only files of one model can be compared")]
+    #[error(
+        "the tensor {name:?} is in {there} and not in {missing}; only files of one model can be compared"
+    )]
     OtherTensors { name: String, there: String, missing: String },
-    #[error("the tensor {name:?} is {a:?} in the one file and {b:?} in the other (fastest dimension first)")]
+    #[error(
+        "the tensor {name:?} is {a:?} in the one file and {b:?} in the other (fastest dimension first)"
+    )]
     OtherShape { name: String, a: Vec<u64>, b: Vec<u64> },
-    #[error("{model} has {found} layers of {found_hidden} features, {reference} {expected} of {expected_hidden}; their residual streams cannot be compared")]
+    #[error(
+        "{model} has {found} layers of {found_hidden} features, {reference} {expected} of {expected_hidden}; their residual streams cannot be compared"
+    )]
     OtherArchitecture {
         model: String,
         reference: String,

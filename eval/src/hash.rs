@@ -57,9 +57,9 @@ impl Xxh64 {
         } else {
             let rotated = self.lanes.iter().zip([1, 7, 12, 18]).map(|(l, r)| l.rotate_left(r));
             let sum = rotated.fold(0u64, u64::wrapping_add);
-            self.lanes.iter().fold(sum, |h, l| {
-                (h ^ round(0, *l)).wrapping_mul(P[0]).wrapping_add(P[3])
-            })
+            self.lanes
+                .iter()
+                .fold(sum, |h, l| (h ^ round(0, *l)).wrapping_mul(P[0]).wrapping_add(P[3]))
         };
         h = h.wrapping_add(self.len);
         let (words, rest) = self.rest.as_chunks::<8>();

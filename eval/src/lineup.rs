@@ -238,7 +238,12 @@ impl Lineup {
         let (found, expected) = (model.weights().vocab(), first.vocab());
         let (model_name, reference) = (name.to_owned(), first.name.clone());
         if found != expected {
-            return Err(EvalError::OtherVocabulary { model: model_name, reference, found, expected });
+            return Err(EvalError::OtherVocabulary {
+                model: model_name,
+                reference,
+                found,
+                expected,
+            });
         }
         if Text::new(model.tokenizer(), text) != self.text {
             return Err(EvalError::OtherTokens { model: model_name, reference });

@@ -22,8 +22,7 @@ impl Text {
     pub fn new(tokenizer: &Tokenizer, text: &str) -> Self {
         let special = tokenizer.special();
         let bos = special.bos.filter(|_| special.add_bos);
-        let ids: Vec<u32> =
-            bos.into_iter().chain(tokenizer.encode(text, Special::Plain)).collect();
+        let ids: Vec<u32> = bos.into_iter().chain(tokenizer.encode(text, Special::Plain)).collect();
         let bytes = ids.iter().map(|&id| token_bytes(tokenizer, id)).collect();
         Text { ids, bos, bytes }
     }

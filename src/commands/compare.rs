@@ -41,11 +41,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             };
             let mut sa = Session::new(a.clone(), &options)?;
             let mut sb = Session::new(b.clone(), &options)?;
-            drift::measure(
-                (&shown(&args.model), &mut sa),
-                (&shown(&args.reference), &mut sb),
-                ids,
-            )?
+            drift::measure((&shown(&args.model), &mut sa), (&shown(&args.reference), &mut sb), ids)?
         }
     };
     let mut out = std::io::stdout().lock();

@@ -54,6 +54,11 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         None => None,
     };
     let subjects = subjects(args)?;
+    if args.save_logits.is_some() && args.reference.is_none() && subjects.len() > 1 {
+        bail!(
+            "--save-logits saves the logits of one model: name it with --reference, or give one model and one --kv"
+        );
+    }
     let mut reference = reference(args)?;
     let mut measured: Vec<Measured> = subjects.iter().map(|_| Measured::default()).collect();
     let options = Options {
@@ -193,9 +198,8 @@ fn measure(
     subjects: &[Subject],
     reference: &mut Option<Reference>,
 ) -> Result<Vec<Scores>> {
-    let begin = |s: &Subject| {
-        Lineup::new(options.clone(), text, &s.name, s.model.clone(), s.kv.into())
-    };
+    let begin =
+        |s: &Subject| Lineup::new(options.clone(), text, &s.name, s.model.clone(), s.kv.into());
     let Some(reference) = reference else {
         let mut all = Vec::new();
         for s in subjects {
@@ -220,7 +224,10 @@ fn measure(
                 if hash != saved.model_hash {
                     bail!(
                         "{}: its logits are of another file than {} ({}, hash {}, not {hash}); save them again with --save-logits",
-                        path.display(), model.path().display(), saved.model, saved.model_hash,
+                        path.display(),
+                        model.path().display(),
+                        saved.model,
+                        saved.model_hash,
                     );
                 }
             }
@@ -289,8 +296,7 @@ fn page(
     let page = Page {
         text_name: args.text.as_deref().map(stem).unwrap_or_default(),
         how: eval_output::how(args),
-        reference: reference
-            .map(|r| PageReference { name: r.name.clone(), size: r.size }),
+        reference: reference.map(|r| PageReference { name: r.name.clone(), size: r.size }),
         rows: rows.collect(),
         ids: tokenizer.map(|t| Text::new(t, text).ids).unwrap_or_default(),
         tokenizer,

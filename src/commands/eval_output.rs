@@ -52,7 +52,10 @@ pub(super) fn markdown(
             how(args),
             args.kv.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         )?;
-        writeln!(out, "| model | size | bits/weight | PPL | bits/byte | KLD mean | KLD 99% | top-1 | tokens/s |")?;
+        writeln!(
+            out,
+            "| model | size | bits/weight | PPL | bits/byte | KLD mean | KLD 99% | top-1 | tokens/s |"
+        )?;
         writeln!(out, "|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
         let base = scored.iter().find_map(|(_, s)| Some(s.against.as_ref()?.perplexity.reference));
         if let (Some(r), Some(ppl)) = (reference, base) {

@@ -139,7 +139,9 @@ impl Page<'_> {
             let ratio = a.perplexity.ratio;
             let (change, error) = ((ratio.value - 1.0) * 100.0, ratio.error * 100.0);
             let ppl = if change.abs() <= 2.0 * error {
-                format!("its perplexity is the same within the error ({change:+.2} ± {error:.2}&thinsp;%)")
+                format!(
+                    "its perplexity is the same within the error ({change:+.2} ± {error:.2}&thinsp;%)"
+                )
             } else {
                 let word = if change > 0.0 { "higher" } else { "lower" };
                 format!("its perplexity is {:.2} ± {error:.2}&thinsp;% {word}", change.abs())
@@ -166,7 +168,8 @@ impl Page<'_> {
         let pm = |m: Mean, scale: f64, digits: usize| {
             format!("{:.digits$} <small>± {:.digits$}</small>", m.value * scale, m.error * scale)
         };
-        let base = shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
+        let base =
+            shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
         if let (Some(r), Some(ppl)) = (&self.reference, base) {
             let (size, bits) = r.size.map_or(("–".into(), "–".into()), |s| {
                 (megabytes(s.file_bytes), format!("{:.2}", s.bits_per_weight))
@@ -240,13 +243,18 @@ impl Page<'_> {
         }
         h.push_str("</div><p class=\"legend\">");
         for s in shown {
-            let _ = write!(h, "<span class=\"{}\"><span class=\"dot\"></span>{}</span>", s.class, s.name);
+            let _ = write!(
+                h,
+                "<span class=\"{}\"><span class=\"dot\"></span>{}</span>",
+                s.class, s.name
+            );
         }
         h.push_str("</p>\n");
     }
 
     fn size_chart(&self, shown: &[Shown<'_, '_>]) -> String {
-        let base = shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
+        let base =
+            shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
         let reference = self.reference.as_ref().and_then(|r| Some((r, r.size?, base?)));
         let mb = |s: &Size| s.file_bytes as f64 / 1e6;
         let sizes = shown.iter().map(|s| mb(&s.row.size)).chain(reference.map(|r| mb(&r.1)));
@@ -343,8 +351,7 @@ fn by_position(shown: &[Shown<'_, '_>]) -> String {
         Chart::new(Axis::around("token of the window", xs, false), Axis::around(label, ys, true));
     for (s, curve) in shown.iter().zip(&curves) {
         let low = |m: Mean| (m.value - m.error).max(0.0);
-        let band: Vec<_> =
-            curve.iter().map(|(x, m)| (*x, low(*m), m.value + m.error)).collect();
+        let band: Vec<_> = curve.iter().map(|(x, m)| (*x, low(*m), m.value + m.error)).collect();
         let line: Vec<_> = curve.iter().map(|(x, m)| (*x, m.value)).collect();
         c.band(&s.class, &band);
         c.curve(&s.class, &line);
@@ -369,7 +376,10 @@ mod tests {
 
     #[test]
     fn whatever_a_name_holds_stays_text() {
-        assert_eq!(escape("<b a=\"1\" c='2'>&\u{0}"), "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;\u{FFFD}");
+        assert_eq!(
+            escape("<b a=\"1\" c='2'>&\u{0}"),
+            "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;\u{FFFD}"
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Axis {
         if self.log || v.abs() < 1e-3 {
             let e = v.abs().log10().floor();
             let m = v / 10f64.powf(e);
-            return if (-2.5..=3.5).contains(&e) {
+            return if (-3.5..=3.5).contains(&e) {
                 trimmed(v)
             } else if (m - 1.0).abs() < 1e-6 {
                 format!("1e{e}")
@@ -127,7 +127,8 @@ impl Chart {
         let d = self.path(points.map(|p| (self.px(p.0), self.py(p.1))));
         let floor = self.py(self.y.from);
         if let (Some(a), Some(b)) = (bins.first(), bins.last()) {
-            let closed = format!("{d}L{:.1},{floor:.1} L{:.1},{floor:.1}Z", self.px(b.1), self.px(a.0));
+            let closed =
+                format!("{d}L{:.1},{floor:.1} L{:.1},{floor:.1}Z", self.px(b.1), self.px(a.0));
             let _ = write!(self.body, "<path class=\"band {k}\" d=\"{closed}\"/>");
         }
         let _ = write!(self.body, "<path class=\"curve {k}\" d=\"{d}\"/>");
@@ -151,7 +152,8 @@ impl Chart {
 
     /// The chart as an `<svg>`; `title` says what it shows, already escaped.
     pub(super) fn finish(self, title: &str) -> String {
-        let mut s = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">");
+        let mut s =
+            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">");
         let (right, floor) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         for v in self.y.ticks() {
             let y = self.py(v);
