@@ -10,8 +10,8 @@ use runtime::RuntimeError;
 pub enum EvalError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    #[error("cannot {doing} {}: {source}", path.display())]
-    Io { doing: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot {doing} {}: {why}", path.display())]
+    Io { doing: &'static str, path: PathBuf, why: std::io::Error },
     #[error(
         "the text is too short: {tokens} tokens, and a window has {ctx}; give a longer text or a smaller --ctx"
     )]
@@ -66,6 +66,6 @@ impl EvalError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> EvalError {
         let path = path.into();
-        move |source| EvalError::Io { doing, path, source }
+        move |why| EvalError::Io { doing, path, why }
     }
 }

@@ -18,7 +18,8 @@ pub const TOP: usize = 5;
 /// polynomial of degree 7, whose error there is below 6e-9.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    let x = x.max(-86.0);
+    // Not `max`, which would turn a NaN into a number.
+    let x = if x < -86.0 { -86.0 } else { x };
     // Adding 1.5 · 2²³ leaves the rounded integer in the low bits.
     let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
     let n = shifted - 12_582_912.0;

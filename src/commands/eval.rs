@@ -54,6 +54,11 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         None => None,
     };
     let subjects = subjects(args)?;
+    if args.save_logits.is_some() && args.reference.is_none() && subjects.len() > 1 {
+        bail!(
+            "--save-logits saves the logits of one model: name it with --reference, or give one model and one --kv"
+        );
+    }
     let mut reference = reference(args)?;
     let mut measured: Vec<Measured> = subjects.iter().map(|_| Measured::default()).collect();
     let options = Options {

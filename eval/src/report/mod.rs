@@ -217,7 +217,7 @@ impl Page<'_> {
         };
         *h += &figure(
             "Perplexity against size",
-            "Down and to the left is better. Bars are the standard error of the text, which all models share.",
+            "Down and to the left is better. Bars are the standard error of the difference to the reference, or of the text where there is none.",
             self.size_chart(shown),
         );
         let with_kld: Vec<_> = shown.iter().filter(|s| !s.scores.kld().is_empty()).collect();
@@ -259,14 +259,20 @@ impl Page<'_> {
         let mb = |s: &Size| s.file_bytes as f64 / 1e6;
         let sizes = shown.iter().map(|s| mb(&s.row.size)).chain(reference.map(|r| mb(&r.1)));
         let ends = |m: Mean| [m.value - m.error, m.value + m.error];
-        let ppl = shown.iter().map(|s| s.summary.perplexity).chain(reference.map(|r| r.2));
+        // Models read the same text: what they share says nothing about their order.
+        let own = |s: &Summary| match &s.against {
+            Some(a) => Mean { error: a.perplexity.difference.error, ..s.perplexity },
+            None => s.perplexity,
+        };
+        let base = base.map(|m| Mean { error: 0.0, ..m });
+        let ppl = shown.iter().map(|s| own(&s.summary)).chain(base);
         let x = Axis::around("size, MB", sizes, true);
         let mut c = Chart::new(x, Axis::around("perplexity", ppl.flat_map(ends), false));
         if let Some((r, size, ppl)) = reference {
-            c.point("kr", mb(&size), ppl.value, ppl.error, &escape(&r.name));
+            c.point("kr", mb(&size), ppl.value, 0.0, &escape(&r.name));
         }
         for s in shown {
-            let ppl = s.summary.perplexity;
+            let ppl = own(&s.summary);
             c.point(&s.class, mb(&s.row.size), ppl.value, ppl.error, &s.name);
         }
         c.finish("Perplexity against size")
@@ -331,7 +337,8 @@ fn histogram(shown: &[&Shown<'_, '_>]) -> String {
         })
         .collect();
     let x = Axis { label: "KLD, nats".into(), from: edge(0), to: edge(BINS), log: true };
-    let heights = all.iter().flatten().map(|b| b.2);
+    // The first bin holds all that is nearer still, and may tower over everything.
+    let heights = all.iter().flat_map(|bins| bins[1..].iter().map(|b| b.2));
     let mut c = Chart::new(x, Axis::around("% of tokens", heights, true));
     for (s, bins) in shown.iter().zip(&all) {
         c.steps(&s.class, bins);

@@ -60,7 +60,7 @@ impl Axis {
         if self.log || v.abs() < 1e-3 {
             let e = v.abs().log10().floor();
             let m = v / 10f64.powf(e);
-            return if (-2.5..=3.5).contains(&e) {
+            return if (-3.5..=3.5).contains(&e) {
                 trimmed(v)
             } else if (m - 1.0).abs() < 1e-6 {
                 format!("1e{e}")
@@ -84,11 +84,13 @@ pub(super) struct Chart {
     x: Axis,
     y: Axis,
     body: String,
+    /// Where names stand: left, right, baseline.
+    names: Vec<(f64, f64, f64)>,
 }
 
 impl Chart {
     pub(super) fn new(x: Axis, y: Axis) -> Self {
-        Chart { x, y, body: String::new() }
+        Chart { x, y, body: String::new(), names: Vec::new() }
     }
 
     fn px(&self, x: f64) -> f64 {
@@ -140,13 +142,21 @@ impl Chart {
         let (low, high) = (self.py(y - error), self.py(y + error));
         // The name goes where there is room.
         let (dx, anchor) = if px > WIDTH * 0.62 { (-9.0, "end") } else { (9.0, "start") };
+        // Six units a letter is near enough; a name that would lie on another moves down.
+        let width = 6.0 * text.chars().count() as f64 + 9.0;
+        let (l, r) = if dx < 0.0 { (px - width, px) } else { (px, px + width) };
+        let mut base = py + 4.0;
+        while self.names.iter().any(|n| l < n.1 && r > n.0 && (base - n.2).abs() < 12.0) {
+            base += 12.5;
+        }
+        self.names.push((l, r, base));
         let _ = write!(
             self.body,
             "<line class=\"error {k}\" x1=\"{px:.1}\" x2=\"{px:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>\
              <circle class=\"point {k}\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"4.5\"/>\
              <text class=\"name\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{text}</text>",
             px + dx,
-            py + 4.0,
+            base,
         );
     }
 
