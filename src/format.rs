@@ -37,9 +37,30 @@ pub(crate) fn rate(tokens: usize, seconds: f64) -> String {
     if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }
 
+/// An error and its causes on one line. Many messages name their cause themselves, for those who
+/// see only the message; it is not said twice.
+pub(crate) fn error(e: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in e.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = std::io::Error::other("the disk is full");
+        let e = anyhow::Error::new(cause).context("x.gguf: the disk is full").context("writing");
+        assert_eq!(error(&e), "writing: x.gguf: the disk is full");
+    }
 
     #[test]
     fn sizes() {

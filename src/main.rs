@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("lapidary: {e:#}");
+            eprintln!("lapidary: {}", format::error(&e));
             if interrupt::stopped() { ExitCode::from(130) } else { ExitCode::FAILURE }
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn run(
                 let said = turn(system.as_deref(), &mut turns, &mut generator, &mut sampler, limit);
                 if let Err(e) = said {
                     // The conversation stays usable: /clear, or a shorter message.
-                    eprintln!("lapidary: {e:#}");
+                    eprintln!("lapidary: {}", crate::format::error(&e));
                     turns.pop();
                 }
             }

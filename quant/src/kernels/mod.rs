@@ -7,7 +7,7 @@
 //!
 //! # Where things are
 //!
-//! [`Kernels`] checks shapes, then hands a checked [`Job`] to the first instruction set, from the
+//! [`Kernels`] checks shapes, then hands a checked `Job` to the first instruction set, from the
 //! chosen one downwards, that has a kernel for the format: `scalar` has one for each. Every
 //! instruction set is a folder (or file) of its own, named in the two `match`es at the end of this
 //! file and nowhere else; each is an `impl` on its token (see [`isa`](Isa)) with three functions:
