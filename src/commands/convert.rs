@@ -30,7 +30,7 @@ pub(crate) struct ConvertArgs {
     /// A checkpoint folder, or a .gguf file
     #[arg(value_name = "CHECKPOINT_DIR | MODEL.gguf")]
     source: PathBuf,
-    /// Where to write [default: <model>-<type>.gguf, in this folder]
+    /// Where to write [default: MODEL-TYPE.gguf, in this folder]
     #[arg(short, long, value_name = "OUT.gguf")]
     output: Option<PathBuf>,
     /// How the weight matrices are stored; norms are always f32
