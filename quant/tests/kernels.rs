@@ -8,12 +8,9 @@
 //! summation. The scalar kernel also sums the 32 terms of a block in f32.
 
 use half::f16;
-use lapidary_quant::codec::{BlockQ4_0, BlockQ8_0, QK, decode_row};
+use lapidary_quant::codec::{QK, decode_row};
 use lapidary_quant::kernels::{Input, Isa, Kernels, Rows, Scratch};
 use lapidary_quant::{DType, Matrix};
-
-/// The types under test: those that the codec decodes.
-const DTYPES: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0];
 
 const ROWS: [usize; 9] = [1, 2, 3, 15, 16, 17, 31, 33, 48];
 const TOKENS: [usize; 14] = [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 33, 64];
@@ -57,39 +54,54 @@ fn scale(rng: &mut Rng, fill: Fill) -> [u8; 2] {
     f16::from_f32(d).to_le_bytes()
 }
 
-fn byte(rng: &mut Rng, fill: Fill, low: u8, high: u8) -> u8 {
-    match fill {
-        Fill::Low => low,
-        Fill::High => high,
-        _ => rng.next() as u8,
+/// Of a block: where its f16 scale is, and where its f16 scale of minimums, if it has one.
+fn scales(dtype: DType) -> (usize, Option<usize>) {
+    match dtype {
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => (0, None),
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (0, Some(2)),
+        DType::Q6_K => (208, None),
+        DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype} has no scales"),
     }
 }
 
 /// One row of valid weights.
 fn weights(rng: &mut Rng, fill: Fill, dtype: DType, cols: usize) -> Vec<u8> {
-    let row = dtype.row_bytes(cols).expect("whole blocks");
-    match dtype {
-        DType::Q4_0 => (0..cols / QK)
-            .flat_map(|_| {
-                let d = scale(rng, fill);
-                let qs = std::array::from_fn(|_| byte(rng, fill, 0x00, 0xFF));
-                bytemuck::bytes_of(&BlockQ4_0 { d, qs }).to_vec()
-            })
-            .collect(),
-        DType::Q8_0 => (0..cols / QK)
-            .flat_map(|_| {
-                let d = scale(rng, fill);
-                let qs = std::array::from_fn(|_| byte(rng, fill, 0x80, 0x7F) as i8);
-                bytemuck::bytes_of(&BlockQ8_0 { d, qs }).to_vec()
-            })
-            .collect(),
-        _ => {
-            let mut out = vec![0; row];
-            let x: Vec<f32> = (0..cols).map(|_| rng.unit()).collect();
-            lapidary_quant::codec::encode_row(dtype, &x, &mut out);
-            out
+    let mut out = vec![0; dtype.row_bytes(cols).expect("whole blocks")];
+    if dtype.is_float() {
+        let x: Vec<f32> = (0..cols).map(|_| rng.unit()).collect();
+        lapidary_quant::codec::encode_row(dtype, &x, &mut out);
+        return out;
+    }
+    let (d, min) = scales(dtype);
+    for block in out.chunks_exact_mut(dtype.block_bytes()) {
+        for (i, b) in block.iter_mut().enumerate() {
+            // What is signed has its ends elsewhere: the quants of Q8_0, the sub-scales of Q6_K.
+            let signed = dtype == DType::Q8_0 || dtype == DType::Q6_K && i >= 192;
+            *b = match fill {
+                Fill::Low => [0x00, 0x80][usize::from(signed)],
+                Fill::High => [0xFF, 0x7F][usize::from(signed)],
+                _ => rng.next() as u8,
+            };
+        }
+        for at in [Some(d), min].into_iter().flatten() {
+            block[at..][..2].copy_from_slice(&scale(rng, fill));
         }
     }
+    out
+}
+
+/// The magnitudes that a row's weights are made of: |d · q| + |m|, where the weight itself may be
+/// small because the two cancel.
+fn magnitudes(dtype: DType, row: &[u8], weights: &[f32]) -> Vec<f64> {
+    let Some(min) = (!dtype.is_float()).then(|| scales(dtype).1).flatten() else {
+        return weights.iter().map(|&w| f64::from(w).abs()).collect();
+    };
+    let mut row = row.to_vec();
+    row.chunks_exact_mut(dtype.block_bytes()).for_each(|b| b[min..][..2].fill(0));
+    let mut without = vec![0.0; weights.len()];
+    decode_row(dtype, &row, &mut without);
+    let pairs = weights.iter().zip(without);
+    pairs.map(|(&w, q)| f64::from(q).abs() + (f64::from(w) - f64::from(q)).abs()).collect()
 }
 
 /// `n` rows of activations, both as f32 and quantized.
@@ -137,23 +149,32 @@ impl Acts {
     }
 }
 
-/// The result and the sum of the terms' magnitudes, `[n, rows]`.
+/// The result and the sum of its terms' magnitudes, `[n, rows]`.
 fn reference(w: Matrix<'_>, x: &Acts) -> Vec<(f64, f64)> {
     let mut row = vec![0.0; w.cols()];
     let mut out = vec![(0.0, 0.0); x.n * w.rows()];
     let input = Input::of(w.dtype());
     for r in 0..w.rows() {
         decode_row(w.dtype(), w.row(r), &mut row);
+        let sizes = magnitudes(w.dtype(), w.row(r), &row);
         for t in 0..x.n {
             let (sum, abs) = &mut out[t * w.rows() + r];
-            for (c, &w) in row.iter().enumerate() {
-                let term = f64::from(w) * x.value(input, t, c);
-                *sum += term;
-                *abs += term.abs();
+            for (c, (&w, size)) in row.iter().zip(&sizes).enumerate() {
+                let x = x.value(input, t, c);
+                *sum += f64::from(w) * x;
+                *abs += size * x.abs();
             }
         }
     }
     out
+}
+
+/// Has this instruction set int8 kernels for the format? Where not, it multiplies in f32.
+fn int8(isa: Isa, dtype: DType) -> bool {
+    match isa {
+        Isa::Avx512Vnni | Isa::Scalar => true,
+        _ => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+    }
 }
 
 fn check(dtype: DType, fill: Fill, rows: usize, cols: usize, n: usize, odd: usize) {
@@ -177,7 +198,7 @@ fn check(dtype: DType, fill: Fill, rows: usize, cols: usize, n: usize, odd: usiz
             // Per block: an addition; besides the two scale products, a final reduction of up to 16
             // lanes, and for plain f32 sums one addition a weight.
             let ops = match kernels.isa_for(dtype) {
-                _ if dtype.is_float() => cols + 2,
+                _ if dtype.is_float() || !int8(isa, dtype) => cols + 4,
                 Isa::Scalar => cols / QK + QK + 4,
                 _ => cols / QK + 8,
             };
@@ -202,7 +223,7 @@ fn check(dtype: DType, fill: Fill, rows: usize, cols: usize, n: usize, odd: usiz
 
 #[test]
 fn every_number_of_rows_and_tokens() {
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         for rows in ROWS {
             for n in TOKENS {
                 check(dtype, Fill::Random, rows, 160.max(dtype.block_len()), n, rows % 2);
@@ -213,7 +234,7 @@ fn every_number_of_rows_and_tokens() {
 
 #[test]
 fn every_number_of_columns() {
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         for cols in COLS.into_iter().filter(|c| c.is_multiple_of(dtype.block_len())) {
             for n in [1, 2, 5, 13] {
                 check(dtype, Fill::Random, 18, cols, n, 1);
@@ -222,9 +243,21 @@ fn every_number_of_columns() {
     }
 }
 
+/// Float rows need not be whole blocks: every length about the vectors' and the panels'.
+#[test]
+fn odd_columns_of_floats() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for cols in (1..70).chain([127, 129, 511, 513, 1023, 1027]) {
+            for n in [1, 2, 3, 4, 7, 13] {
+                check(dtype, Fill::Random, 35, cols, n, cols % 2);
+            }
+        }
+    }
+}
+
 #[test]
 fn extreme_values() {
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         for fill in FILLS {
             for (rows, cols) in [(5, 256), (17, 2048 + 256)] {
                 for n in [1, 3, 14] {
@@ -237,12 +270,58 @@ fn extreme_values() {
 
 #[test]
 fn long_rows() {
-    for dtype in DTYPES {
+    for dtype in DType::ALL {
         for cols in [6912 / 256 * 256, 21504] {
             for n in [1, 2, 13] {
                 check(dtype, Fill::Random, 19, cols, n, 0);
             }
         }
+    }
+}
+
+/// What a kernel keeps of activations in the scratch memory is its own: with the same activations
+/// promised, formats, numbers of tokens and instruction sets take turns and come to what each comes
+/// to with a scratch of its own.
+#[test]
+fn scratch_is_kept_apart() {
+    let (rows, cols) = (35, 512);
+    let mut rng = Rng(11);
+    let acts = [1, 3, 14].map(|n| Acts::new(&mut rng, Fill::Random, n, cols));
+    for isa in Isa::available() {
+        let kernels = Kernels::for_isa(isa).expect("available");
+        let mut shared = Scratch::default();
+        for round in 0..2 {
+            for (input, x) in (1..).zip(&acts) {
+                shared.set_input(input);
+                for dtype in DType::ALL {
+                    let row = |_| weights(&mut Rng(5), Fill::Random, dtype, cols);
+                    let data: Vec<u8> = (0..rows).flat_map(row).collect();
+                    let w = Matrix::new(dtype, rows, cols, &data).expect("sizes fit");
+                    let multiply = |scratch: &mut Scratch, rows: std::ops::Range<usize>| {
+                        let mut y = vec![f32::NAN; x.n * rows.len()];
+                        let ld = rows.len();
+                        kernels.matmul(w, rows, x.rows(), &mut y, ld, scratch);
+                        y
+                    };
+                    for part in [0..20, 20..35] {
+                        let want = multiply(&mut Scratch::default(), part.clone());
+                        let got = multiply(&mut shared, part);
+                        assert_eq!(got, want, "{isa} {dtype} n={} round {round}", x.n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the tests are to run on a certain CPU, emulated or not, `LAPIDARY_EXPECT_ISA` says so: all
+/// that is tested here is tested for every instruction set that is found, and nothing for others.
+#[test]
+fn expected_sets_are_there() {
+    let expected = std::env::var("LAPIDARY_EXPECT_ISA").unwrap_or_default();
+    for name in expected.split(',').filter(|n| !n.is_empty()) {
+        let isa = Isa::from_name(name).expect("the name of an instruction set");
+        assert!(Isa::available().contains(&isa), "{isa} is not among {:?}", Isa::available());
     }
 }
 

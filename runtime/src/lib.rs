@@ -1,1 +1,26 @@
-//! Runs a mapped GGUF Gemma model.
+//! Runs a mapped GGUF Gemma model: weights read in place, a KV cache that knows sequences and
+//! rings, one forward pass over a backend.
+
+pub mod backend;
+pub mod batch;
+pub mod chat;
+pub mod config;
+pub mod cpu;
+mod error;
+pub mod forward;
+pub mod generate;
+pub mod kv_cache;
+pub mod lookup;
+pub mod mapping;
+pub mod model;
+pub mod sampler;
+pub mod session;
+pub mod synthetic;
+pub mod tokenizer;
+pub mod weights;
+
+pub use batch::{Batch, Row};
+pub use error::{ModelError, RuntimeError};
+pub use kv_cache::KvType;
+pub use model::Model;
+pub use session::{Session, SessionOptions};

@@ -3,17 +3,37 @@
 //!
 //! Formats: ggml's `ggml-quants` reference functions, as stated in the GGUF specification.
 
+mod fast;
 mod float;
+mod k_scales;
 mod q4_0;
+mod q4_0_search;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 
+pub use fast::FastCodec;
+pub use k_scales::KScales;
 pub use q4_0::BlockQ4_0;
+pub use q4_0_search::encode_q4_0_searched;
+pub use q4_1::BlockQ4_1;
+pub use q4_k::BlockQ4K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5K;
+pub use q6_k::BlockQ6K;
 pub use q8_0::BlockQ8_0;
 
 use crate::DType;
 
-/// Weights in a block of Q4_0, Q8_0 and of quantized activations.
+/// Weights in a block of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and of quantized activations.
 pub const QK: usize = 32;
+/// Weights in a block of Q4_K, Q5_K and Q6_K.
+pub const QK_K: usize = 256;
 
 /// Decodes one row: `bytes` holds `out.len()` weights of `dtype`.
 ///
@@ -26,8 +46,13 @@ pub fn decode_row(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::F16 => float::decode_f16(bytes, out),
         DType::BF16 => float::decode_bf16(bytes, out),
         DType::Q4_0 => q4_0::decode(bytes, out),
+        DType::Q4_1 => q4_1::decode(bytes, out),
+        DType::Q5_0 => q5_0::decode(bytes, out),
+        DType::Q5_1 => q5_1::decode(bytes, out),
         DType::Q8_0 => q8_0::decode(bytes, out),
-        _ => unreachable!("codec for {dtype}"),
+        DType::Q4_K => q4_k::decode(bytes, out),
+        DType::Q5_K => q5_k::decode(bytes, out),
+        DType::Q6_K => q6_k::decode(bytes, out),
     }
 }
 

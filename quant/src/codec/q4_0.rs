@@ -48,8 +48,9 @@ pub(super) fn encode(x: &[f32], out: &mut [u8]) {
         let d = extreme / -8.0;
         let id = if d == 0.0 { 0.0 } else { 1.0 / d };
         b.d = f16::from_f32(d).to_le_bytes();
-        // Truncation after + 8.5 is what rounds; a product that overflows saturates in the cast.
-        let nibble = |v: f32| ((v * id + 8.5) as i8).min(15) as u8;
+        // Truncation after + 8.5 is what rounds. Where `d` is so small that `id` is infinite the
+        // cast saturates, hence the lower bound; the f16 scale of such a block is zero.
+        let nibble = |v: f32| ((v * id + 8.5) as i8).clamp(0, 15) as u8;
         for j in 0..QK / 2 {
             b.qs[j] = nibble(x[j]) | nibble(x[j + QK / 2]) << 4;
         }

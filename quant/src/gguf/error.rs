@@ -12,6 +12,8 @@ pub enum GgufError {
     Truncated { what: String, offset: u64, need: u64, have: u64 },
     #[error("the header announces {count} {what}, more than a file of {file_len} bytes can hold")]
     Count { what: &'static str, count: u64, file_len: u64 },
+    #[error("{what} is {len} bytes long, where at most {max} are allowed")]
+    NameLength { what: String, len: u64, max: u64 },
     #[error("{what} is not valid UTF-8 at offset {offset}")]
     Utf8 { what: String, offset: u64 },
     #[error("{what} has the unknown value type {id}")]

@@ -22,3 +22,7 @@ const VERSION: u32 = 3;
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 /// ggml's bound on dimensions of a tensor.
 const MAX_DIMS: usize = 4;
+/// Longest key of the specification, in bytes.
+const MAX_KEY: u64 = 65535;
+/// Longest tensor name of the specification, in bytes.
+const MAX_NAME: u64 = 64;

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use super::value::type_name;
-use super::{Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, MAX_DIMS, Value, ValueType};
+use super::{
+    Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, MAX_DIMS, MAX_KEY, MAX_NAME, Value, ValueType,
+};
 use crate::{DType, Matrix};
 
 /// A position in the file's bytes.
@@ -26,9 +28,14 @@ impl<'a> Cursor<'a> {
         &self.bytes[start..self.at]
     }
 
+    /// Bytes still to come.
+    fn left(&self) -> u64 {
+        (self.bytes.len() - self.at) as u64
+    }
+
     /// Fails unless `n` more bytes are there.
     pub(super) fn need(&self, n: u64, what: &str) -> Result<(), GgufError> {
-        let have = (self.bytes.len() - self.at) as u64;
+        let have = self.left();
         if n <= have {
             return Ok(());
         }
@@ -60,6 +67,17 @@ impl<'a> Cursor<'a> {
         let offset = self.at as u64;
         let bytes = self.take(len, what)?;
         std::str::from_utf8(bytes).map_err(|_| GgufError::Utf8 { what: what.into(), offset })
+    }
+
+    /// The name of a key or tensor, at most `max` bytes long.
+    fn name(&mut self, max: u64, what: &str) -> Result<&'a str, GgufError> {
+        let start = self.at;
+        let len = self.u64(what)?;
+        if len > max {
+            return Err(GgufError::NameLength { what: what.into(), len, max });
+        }
+        self.at = start;
+        self.string(what)
     }
 }
 
@@ -123,18 +141,21 @@ impl<'a> Gguf<'a> {
         }
         let tensor_count = cur.u64("the tensor count")?;
         let key_count = cur.u64("the key count")?;
-        // The least that an entry can take: a key is a length, a type and a value of one byte; a
-        // tensor a length, a dimension count, one dimension, a type and an offset.
-        for (what, count, least) in [("keys", key_count, 13), ("tensors", tensor_count, 32)] {
-            if count.saturating_mul(least) > file_len {
+        // Room is made for no more entries than the bytes still to come can hold. The least that a
+        // key takes is a length, a type and a value of one byte; a tensor takes a length, a number
+        // of dimensions, one dimension, a type and an offset.
+        let announced = |what, count: u64, least, cur: &Cursor<'_>| {
+            if count.saturating_mul(least) > cur.left() {
                 return Err(GgufError::Count { what, count, file_len });
             }
-        }
+            Ok(count as usize)
+        };
 
-        let mut metadata = Vec::with_capacity(key_count as usize);
-        let mut keys = HashMap::with_capacity(key_count as usize);
+        let key_room = announced("keys", key_count, 13, &cur)?;
+        let mut metadata = Vec::with_capacity(key_room);
+        let mut keys = HashMap::with_capacity(key_room);
         for i in 0..key_count {
-            let key = cur.string(&format!("the name of key {i}"))?;
+            let key = cur.name(MAX_KEY, &format!("the name of key {i}"))?;
             let id = cur.u32(key)?;
             let ty = ValueType::from_id(id)
                 .ok_or_else(|| GgufError::ValueType { what: key.into(), id })?;
@@ -150,7 +171,7 @@ impl<'a> Gguf<'a> {
             Some(v) => return Err(GgufError::Alignment { found: type_name(v) }),
         };
 
-        let mut described = Vec::with_capacity(tensor_count as usize);
+        let mut described = Vec::with_capacity(announced("tensors", tensor_count, 32, &cur)?);
         for i in 0..tensor_count {
             described.push(Described::read(&mut cur, i, alignment)?);
         }
@@ -190,6 +211,28 @@ impl<'a> Gguf<'a> {
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor<'a>> {
         self.names.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// The tensor of this name, which must be there and have these dimensions (fastest first).
+    ///
+    /// # Errors
+    /// [`GgufError::MissingTensor`] and [`GgufError::TensorDims`].
+    pub fn tensor_shaped(&self, name: &str, dims: &[u64]) -> Result<&Tensor<'a>, GgufError> {
+        let tensor =
+            self.tensor(name).ok_or_else(|| GgufError::MissingTensor { name: name.into() })?;
+        if tensor.dims != dims {
+            let (expected, found) = (dims.to_vec(), tensor.dims.clone());
+            return Err(GgufError::TensorDims { name: name.into(), expected, found });
+        }
+        Ok(tensor)
+    }
+
+    /// What a key that must be there holds: `Gguf::required(key, file.u64(key)?)`.
+    ///
+    /// # Errors
+    /// [`GgufError::MissingKey`].
+    pub fn required<T>(key: &str, value: Option<T>) -> Result<T, GgufError> {
+        value.ok_or_else(|| GgufError::MissingKey { key: key.into() })
     }
 
     /// The value of a key.
@@ -251,7 +294,7 @@ struct Described<'a> {
 
 impl<'a> Described<'a> {
     fn read(cur: &mut Cursor<'a>, index: u64, alignment: u64) -> Result<Self, GgufError> {
-        let name = cur.string(&format!("the name of tensor {index}"))?;
+        let name = cur.name(MAX_NAME, &format!("the name of tensor {index}"))?;
         let n_dims = cur.u32(name)?;
         if n_dims == 0 || n_dims as usize > MAX_DIMS {
             return Err(GgufError::Dims { name: name.into(), dims: n_dims });

@@ -227,9 +227,16 @@ impl<'a> Array<'a> {
     }
 }
 
+/// A value in a few words, for messages.
 pub(super) fn type_name(v: &Value<'_>) -> String {
+    /// Characters of a string that are shown; a string can be as long as the file.
+    const SHOWN: usize = 40;
     match v {
         Value::Array(a) => format!("an array of {} {}", a.len(), a.item_type().name()),
+        Value::String(s) if s.chars().nth(SHOWN).is_some() => {
+            format!("string {:?}...", s.chars().take(SHOWN).collect::<String>())
+        }
+        Value::String(s) => format!("string {s:?}"),
         v => format!("{} {v:?}", v.value_type().name()),
     }
 }

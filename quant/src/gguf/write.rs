@@ -2,7 +2,9 @@
 //! touched, so that tensor data can be streamed (or written in parallel at known offsets).
 
 use super::read::tensor_bytes;
-use super::{DEFAULT_ALIGNMENT, GgufError, MAGIC, VERSION, Value, ValueType};
+use super::{
+    DEFAULT_ALIGNMENT, GgufError, MAGIC, MAX_DIMS, MAX_KEY, MAX_NAME, VERSION, Value, ValueType,
+};
 use crate::DType;
 
 /// A metadata value to be written.
@@ -83,6 +85,11 @@ impl MetaValue {
     }
 }
 
+fn check_length(what: &str, name: &str, max: u64) -> Result<(), GgufError> {
+    let len = name.len() as u64;
+    if len <= max { Ok(()) } else { Err(GgufError::NameLength { what: what.into(), len, max }) }
+}
+
 fn string(out: &mut Vec<u8>, s: &str) {
     out.extend((s.len() as u64).to_le_bytes());
     out.extend(s.as_bytes());
@@ -122,14 +129,19 @@ impl Layout {
     /// Lays out a file with these keys and tensors, alignment 32.
     ///
     /// # Errors
-    /// [`GgufError::TensorShape`] or [`GgufError::DuplicateTensor`] /
-    /// [`GgufError::DuplicateKey`] for what a reader would refuse.
+    /// What a reader would refuse: [`GgufError::TensorShape`], [`GgufError::Dims`],
+    /// [`GgufError::NameLength`], [`GgufError::DuplicateTensor`], [`GgufError::DuplicateKey`], and
+    /// [`GgufError::Alignment`] for a `general.alignment` that is not this file's.
     pub fn new(
         metadata: &[(String, MetaValue)],
         tensors: &[TensorSpec],
     ) -> Result<Self, GgufError> {
         let mut keys = std::collections::HashSet::new();
-        for (key, _) in metadata {
+        for (key, value) in metadata {
+            check_length("a key", key, MAX_KEY)?;
+            if key == "general.alignment" && *value != MetaValue::U32(DEFAULT_ALIGNMENT as u32) {
+                return Err(GgufError::Alignment { found: "not the 32 that is written".into() });
+            }
             if !keys.insert(key.as_str()) {
                 return Err(GgufError::DuplicateKey { key: key.clone() });
             }
@@ -150,18 +162,28 @@ impl Layout {
             if !names.insert(t.name.as_str()) {
                 return Err(GgufError::DuplicateTensor { name: t.name.clone() });
             }
-            let bytes = t.bytes().ok_or_else(|| GgufError::TensorShape {
+            // ggml keeps names in 64 bytes with a zero at the end.
+            check_length("a tensor's name", &t.name, MAX_NAME - 1)?;
+            if t.dims.len() > MAX_DIMS {
+                let dims = t.dims.len() as u32;
+                return Err(GgufError::Dims { name: t.name.clone(), dims });
+            }
+            let too_large = || GgufError::TensorShape {
                 name: t.name.clone(),
                 shape: t.dims.clone(),
                 dtype: t.dtype,
-            })?;
+            };
+            let bytes = t.bytes().ok_or_else(too_large)?;
             string(&mut header, &t.name);
             header.extend((t.dims.len() as u32).to_le_bytes());
             t.dims.iter().for_each(|d| header.extend(d.to_le_bytes()));
             header.extend(t.dtype.ggml().to_le_bytes());
             header.extend(relative.to_le_bytes());
             offsets.push(relative);
-            relative += bytes.next_multiple_of(DEFAULT_ALIGNMENT);
+            relative = relative
+                .checked_add(bytes.next_multiple_of(DEFAULT_ALIGNMENT))
+                .filter(|&end| end <= isize::MAX as u64)
+                .ok_or_else(too_large)?;
         }
         header.resize((header.len() as u64).next_multiple_of(DEFAULT_ALIGNMENT) as usize, 0);
         let start = header.len() as u64;

@@ -32,7 +32,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceiling;
+mod float;
 mod isa;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panel;
 mod prefetch;
 mod scalar;
@@ -40,7 +43,7 @@ mod sweep;
 
 use isa::Active;
 pub use isa::*;
-use panel::Lines;
+use panel::{Lines, Pack};
 
 /// What kind of activations the kernels of a type read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +86,20 @@ pub struct Scratch {
     /// A decoded row or strip.
     pub(crate) f32s: Vec<f32>,
     /// Activations, laid out as a kernel reads them.
-    pack: Lines,
+    pack: Pack,
     /// A strip of weights, unpacked.
     panel: Lines,
     /// The last rows, where they do not make a strip.
     spare: Lines,
+}
+
+impl Scratch {
+    /// Says which activations the next calls are made with: as long as the number stays the same,
+    /// so do the activations, and what a kernel lays out of them is laid out once. 0, as in the
+    /// beginning, promises nothing.
+    pub fn set_input(&mut self, input: u64) {
+        self.pack.set_input(input);
+    }
 }
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:
@@ -224,7 +236,11 @@ impl Active {
             Active::AvxVnni(isa) => isa.avx2().quantize(x, q, scale, sum),
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.quantize(x, q, scale, sum),
-            _ => scalar::quantize(x, q, scale, sum),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(isa) => isa.dotprod().quantize(x, q, scale, sum),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.quantize(x, q, scale, sum),
+            Active::Scalar => scalar::quantize(x, q, scale, sum),
         }
     }
 
@@ -237,7 +253,9 @@ impl Active {
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.handles(dtype),
             #[cfg(target_arch = "aarch64")]
-            Active::NeonDotprod(_) | Active::NeonI8mm(_) => false,
+            Active::NeonI8mm(isa) => isa.handles(dtype),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.handles(dtype),
             Active::Scalar => true,
         }
     }
@@ -250,7 +268,11 @@ impl Active {
             Active::AvxVnni(isa) => isa.matmul(job, scratch),
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => isa.matmul(job, scratch),
-            _ => scalar::matmul(job, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(isa) => isa.matmul(job, scratch),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.matmul(job, scratch),
+            Active::Scalar => scalar::matmul(job, scratch),
         }
     }
 }

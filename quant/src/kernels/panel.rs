@@ -53,8 +53,55 @@ impl Lines {
     }
 }
 
+/// Activations as a kernel laid them out, and of what: threads call a kernel once for every chunk of
+/// weights, with the same activations each time.
+#[derive(Debug, Default)]
+pub(super) struct Pack {
+    lines: Lines,
+    /// Which activations the caller says these are; 0 when it does not say.
+    input: u64,
+    /// What `lines` holds of them.
+    holds: Option<Layout>,
+}
+
+/// Which activations, laid out how.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Layout {
+    /// The most tokens of a tile; 0 for the layout of a single token.
+    pub(super) tile: usize,
+    pub(super) shape: Shape,
+    /// First token and number of tokens.
+    pub(super) tokens: (usize, usize),
+    /// First column and number of columns.
+    pub(super) cols: (usize, usize),
+}
+
+impl Pack {
+    /// What comes next are the activations `input`; see [`Scratch::set_input`](super::Scratch).
+    pub(super) fn set_input(&mut self, input: u64) {
+        if self.input != input {
+            self.input = input;
+            self.holds = None;
+        }
+    }
+
+    /// At least `bytes` bytes, with whatever is in them.
+    pub(super) fn at_least(&mut self, bytes: usize) -> &mut [u8] {
+        self.holds = None;
+        self.lines.at_least(bytes)
+    }
+
+    /// At least `bytes` bytes, and whether they hold `layout` of the present input already. If they
+    /// don't, the caller lays it out there before it calls this again.
+    pub(super) fn keep(&mut self, layout: Layout, bytes: usize) -> (&mut [u8], bool) {
+        let there = self.input != 0 && self.holds == Some(layout);
+        self.holds = Some(layout);
+        (self.lines.at_least(bytes), there)
+    }
+}
+
 /// What a tile needs to know of a format.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shape {
     /// Weights that share a scale: 32 or 16.
     pub(super) group: usize,

@@ -6,7 +6,7 @@
 //! taken (up to [`COLS`] columns), `y` is written once, and a pack, which lies further away, is read
 //! once for several strips.
 
-use super::panel::{Lines, Shape, parts};
+use super::panel::{Layout, Lines, Shape, parts};
 use super::prefetch::prefetch_slice_l2;
 use super::{Job, Scratch};
 use crate::Matrix;
@@ -112,9 +112,12 @@ pub(super) fn sweep(
             let (c0, cols) = (c0 * piece, cols * piece);
             let groups = cols / shape.group;
             let token_bytes = groups * shape.pack_bytes(1);
-            let pack = scratch.pack.at_least(n * token_bytes);
-            for (t0, tokens) in parts(n, most) {
-                shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
+            let layout = Layout { tile: most, shape, tokens: (n0, n), cols: (c0, cols) };
+            let (pack, there) = scratch.pack.keep(layout, n * token_bytes);
+            if !there {
+                for (t0, tokens) in parts(n, most) {
+                    shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
+                }
             }
             let panel_bytes = groups * shape.panel_bytes(ROWS);
             let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);

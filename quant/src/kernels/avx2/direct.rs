@@ -95,10 +95,15 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
         let group = F::group(at, g);
         let rest = pack.add(T * shape.group).cast::<i32>();
         let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
-        let mut sum: [D::Sum; T] = std::array::from_fn(|t| D::start(F::MAX, || init(t)));
+        let mut sum = [D::start(F::MAX, || init(0)); T];
+        for (t, sum) in sum.iter_mut().enumerate().skip(1) {
+            *sum = D::start(F::MAX, || init(t));
+        }
         for i in 0..fours {
             if i > 0 && i.is_multiple_of(chain) {
-                sum = sum.map(|sum| D::widen(sum));
+                for sum in &mut sum {
+                    *sum = D::widen(*sum);
+                }
             }
             let w = D::weights(F::MAX, group.q[i]);
             for (t, sum) in sum.iter_mut().enumerate() {

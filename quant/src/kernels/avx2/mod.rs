@@ -10,6 +10,7 @@
 mod decode;
 mod direct;
 mod dot;
+mod float;
 mod prefill;
 mod q4_0;
 mod q8_0;
@@ -33,13 +34,19 @@ impl Avx2 {
         unsafe { quantize::quantize(x, q, scale, sum) }
     }
 
-    pub(super) fn handles(self, dtype: DType) -> bool {
-        HANDLED.contains(&dtype)
+    pub(super) fn handles(self, _dtype: DType) -> bool {
+        true
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
         // SAFETY: the token proves the features; `job` was checked.
-        unsafe { matmul::<Maddubs>(job, scratch) }
+        unsafe {
+            if HANDLED.contains(&job.w.dtype()) {
+                matmul::<Maddubs>(job, scratch);
+            } else {
+                float::matmul(self, job, scratch);
+            }
+        }
     }
 }
 

@@ -86,11 +86,15 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
         for _ in 0..groups {
             let rest = pack.add(T * shape.group).cast::<i32>();
             let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
-            let mut sum: [[D::Sum; 2]; T] =
-                std::array::from_fn(|t| [D::start(F::MAX, || init(t)); 2]);
+            let mut sum = [[D::start(F::MAX, || init(0)); 2]; T];
+            for (t, sum) in sum.iter_mut().enumerate().skip(1) {
+                *sum = [D::start(F::MAX, || init(t)); 2];
+            }
             for part in 0..fours / chain {
                 if part > 0 {
-                    sum = sum.map(|sum| [D::widen(sum[0]), D::widen(sum[1])]);
+                    for sum in &mut sum {
+                        *sum = [D::widen(sum[0]), D::widen(sum[1])];
+                    }
                 }
                 for i in part * steps..(part + 1) * steps {
                     let w = panel.add(i * 4 * ROWS).cast::<__m256i>();

@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
+use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
@@ -34,12 +35,29 @@ pub(super) trait Lanes {
     const OFFSET: i32;
     /// Is `Step::m` used?
     const MINS: bool;
-    /// Bytes of a step.
+    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
+    const HALVES: bool = false;
+    /// Bytes that are read together.
     const BYTES: usize;
+    /// Steps in those bytes.
+    const PARTS: usize = 1;
 
+    /// Step `part` of those at `p`.
+    ///
     /// # Safety
     /// AVX-512 F, BW, DQ, VL and VNNI; `BYTES` bytes must be readable at `p`.
-    unsafe fn step(p: *const u8) -> Step;
+    unsafe fn step(p: *const u8, part: usize) -> Step;
+
+    /// With `HALVES`: the scales that belong to `Step::hi`, placed like `Step::d`, which then belongs
+    /// to `Step::lo` alone.
+    ///
+    /// # Safety
+    /// See [`Lanes::step`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn d_hi(_p: *const u8, _part: usize) -> __m512 {
+        _mm512_setzero_ps()
+    }
 }
 
 /// The activations of one step, laid out like a [`Step`].
@@ -49,11 +67,12 @@ struct Acts {
     lo: [[[i8; 4]; STEP]; 4],
     hi: [[[i8; 4]; STEP]; 4],
     scale: [f32; STEP],
-    /// `-OFFSET · Σ` of each block.
+    /// `-OFFSET · Σ` of each block; with `HALVES`, of its weights 0..16.
     init: [i32; STEP],
     /// scale · Σ of each block.
     minsum: [f32; STEP],
-    unused: [u8; 16],
+    /// With `HALVES`, `-OFFSET · Σ` of the weights 16..32 of each block.
+    init_hi: [i32; STEP],
 }
 
 /// # Safety
@@ -63,44 +82,48 @@ struct Acts {
 pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, .. } = job;
     debug_assert_eq!(x.n, 1);
-    let acts = prepare(x, F::OFFSET, scratch);
+    let acts = prepare::<F>(x, scratch);
     let blocks = x.cols / QK;
+    // What is left holds less than a step, and nothing where steps come in parts.
     let (whole, rest) = acts.split_at(blocks / STEP);
-    debug_assert_eq!(w.row_bytes(), blocks * (F::BYTES / STEP));
+    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, blocks * F::BYTES);
+    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
     let mut tail = [0u8; 256];
     const { assert!(F::BYTES <= 256) };
     for (r, y) in rows.zip(y) {
         let row = w.row(r);
         let mut p = row.as_ptr();
         let mut acc = _mm512_setzero_ps();
-        for x in whole {
-            let ahead = p.wrapping_add(AHEAD).cast::<i8>();
-            // SAFETY: the row has this whole step; prefetching reads nothing, whatever the address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(ahead);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
-                if F::BYTES > 128 {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(128));
-                }
-                acc = step::<F>(F::step(p), x, acc);
+        for x in whole.chunks_exact(F::PARTS) {
+            for line in 0..F::BYTES.div_ceil(64) {
+                let ahead = p.wrapping_add(AHEAD + 64 * line);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+            for (part, x) in x.iter().enumerate() {
+                // SAFETY: the row has these whole steps.
+                acc = unsafe { step::<F>(p, part, x, acc) };
             }
             p = p.wrapping_add(F::BYTES);
         }
         if let [x] = rest {
-            let bytes = &row[whole.len() * F::BYTES..];
+            let bytes = &row[whole.len() / F::PARTS * F::BYTES..];
             tail[..bytes.len()].copy_from_slice(bytes);
             // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
-            acc = unsafe { step::<F>(F::step(tail.as_ptr()), x, acc) };
+            acc = unsafe { step::<F>(tail.as_ptr(), 0, x, acc) };
         }
         *y = _mm512_reduce_add_ps(acc);
     }
 }
 
+/// # Safety
+/// See [`Lanes::step`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn step<F: Lanes>(w: Step, x: &Acts, acc: __m512) -> __m512 {
+unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: __m512) -> __m512 {
     // What is added once a block goes to the first of its dwords.
     const ONCE: __mmask16 = 0x000F;
+    // SAFETY: the caller's promise.
+    let w = unsafe { F::step(p, part) };
     // SAFETY: the fields are of the sizes that are read, on boundaries of those sizes.
     let (lo, hi, scale, init, minsum) = unsafe {
         (
@@ -111,10 +134,19 @@ fn step<F: Lanes>(w: Step, x: &Acts, acc: __m512) -> __m512 {
             _mm_load_ps(x.minsum.as_ptr()),
         )
     };
-    let v = _mm512_maskz_broadcast_i32x4(ONCE, init);
-    let v = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(v, w.lo, lo), w.hi, hi);
-    let scale = _mm512_mul_ps(w.d, _mm512_broadcast_f32x4(scale));
-    let acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), scale, acc);
+    let scale = _mm512_broadcast_f32x4(scale);
+    let mut v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.lo, lo);
+    let mut acc = acc;
+    if F::HALVES {
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(w.d, scale), acc);
+        // SAFETY: as above, and the caller's promise.
+        let (init, d) = unsafe { (_mm_load_si128(x.init_hi.as_ptr().cast()), F::d_hi(p, part)) };
+        v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.hi, hi);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(d, scale), acc);
+    } else {
+        v = _mm512_dpbusd_epi32(v, w.hi, hi);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(w.d, scale), acc);
+    }
     if F::MINS {
         return _mm512_fmadd_ps(w.m, _mm512_maskz_broadcast_f32x4(ONCE, minsum), acc);
     }
@@ -122,10 +154,17 @@ fn step<F: Lanes>(w: Step, x: &Acts, acc: __m512) -> __m512 {
 }
 
 /// Lays the activations out for [`step`], the last step padded with zeros.
-fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts] {
+fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let out = scratch.pack.at_least(steps * size_of::<Acts>()).as_mut_ptr().cast::<Acts>();
+    let shape = Shape { group: QK, offset: F::OFFSET, mins: true };
+    let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: (0, x.cols) };
+    let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
+    let out = out.as_mut_ptr().cast::<Acts>();
+    if there {
+        // SAFETY: this very function wrote them, for the same activations.
+        return unsafe { std::slice::from_raw_parts(out, steps) };
+    }
     let quads = x.q.as_chunks::<4>().0;
     for s in 0..steps {
         let mut a = Acts {
@@ -134,7 +173,7 @@ fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts]
             scale: [0.0; STEP],
             init: [0; STEP],
             minsum: [0.0; STEP],
-            unused: [0; 16],
+            init_hi: [0; STEP],
         };
         for i in 0..STEP.min(blocks - s * STEP) {
             let b = s * STEP + i;
@@ -143,7 +182,13 @@ fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts]
                 a.hi[l][i] = quads[b * 8 + 4 + l];
             }
             a.scale[i] = x.scale[b];
-            a.init[i] = -offset * x.sum[b];
+            let sum_hi = if F::HALVES {
+                x.q[b * QK + 16..][..16].iter().map(|&q| i32::from(q)).sum()
+            } else {
+                0
+            };
+            a.init[i] = -F::OFFSET * (x.sum[b] - sum_hi);
+            a.init_hi[i] = -F::OFFSET * sum_hi;
             a.minsum[i] = x.scale[b] * x.sum[b] as f32;
         }
         // SAFETY: `out` has room for `steps`, on 64-byte boundaries.

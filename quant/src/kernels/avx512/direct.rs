@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
+use crate::kernels::panel::Layout;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens: that many accumulators, 8 registers of weights and their scales.
@@ -42,8 +43,11 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let groups = x.cols / shape.group;
-    let pack = scratch.pack.at_least(groups * shape.pack_bytes(T));
-    shape.pack(x, 0, T, 0, x.cols, pack);
+    let layout = Layout { tile: T, shape, tokens: (0, T), cols: (0, x.cols) };
+    let (pack, there) = scratch.pack.keep(layout, groups * shape.pack_bytes(T));
+    if !there {
+        shape.pack(x, 0, T, 0, x.cols, pack);
+    }
     let ahead = (ROWS * w.row_bytes()).div_ceil(groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
@@ -61,8 +65,10 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
                 let group = F::group(at, g);
                 let pack = pack.as_ptr().add(g * shape.pack_bytes(T));
                 let rest = pack.add(T * shape.group).cast::<i32>();
-                let mut sum: [__m512i; T] =
-                    std::array::from_fn(|t| _mm512_set1_epi32(rest.add(T + t).read()));
+                let mut sum = [_mm512_setzero_si512(); T];
+                for (t, sum) in sum.iter_mut().enumerate() {
+                    *sum = _mm512_set1_epi32(rest.add(T + t).read());
+                }
                 for i in 0..shape.group / 4 {
                     for (t, sum) in sum.iter_mut().enumerate() {
                         let x = pack.add(t * shape.group + i * 4).cast::<i32>().read_unaligned();

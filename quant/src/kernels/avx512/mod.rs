@@ -9,13 +9,24 @@
 
 mod decode;
 mod direct;
+mod float;
+mod k_scales;
 mod prefill;
 mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5;
+mod q6_k;
 mod q8_0;
 mod quantize;
 mod strip;
+mod words;
 
 use q4_0::Q4_0;
+use q4_1::Q4_1;
+use q4_k::{Q4K, Q5K};
+use q5::{Q5_0, Q5_1};
+use q6_k::Q6K;
 use q8_0::Q8_0;
 
 use super::{Avx512Vnni, Job, Scratch};
@@ -27,15 +38,22 @@ impl Avx512Vnni {
         unsafe { quantize::quantize(x, q, scale, sum) }
     }
 
-    pub(super) fn handles(self, dtype: DType) -> bool {
-        matches!(dtype, DType::Q4_0 | DType::Q8_0)
+    pub(super) fn handles(self, _dtype: DType) -> bool {
+        true
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
         match job.w.dtype() {
+            // SAFETY: the token proves the features.
+            DType::F32 | DType::F16 | DType::BF16 => unsafe { float::matmul(self, job, scratch) },
             DType::Q4_0 => self.blocks::<Q4_0>(job, scratch),
+            DType::Q4_1 => self.blocks::<Q4_1>(job, scratch),
+            DType::Q5_0 => self.blocks::<Q5_0>(job, scratch),
+            DType::Q5_1 => self.blocks::<Q5_1>(job, scratch),
             DType::Q8_0 => self.blocks::<Q8_0>(job, scratch),
-            other => unreachable!("no AVX-512 kernel for {other}"),
+            DType::Q4_K => self.blocks::<Q4K>(job, scratch),
+            DType::Q5_K => self.blocks::<Q5K>(job, scratch),
+            DType::Q6_K => self.blocks::<Q6K>(job, scratch),
         }
     }
 

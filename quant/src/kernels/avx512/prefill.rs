@@ -78,8 +78,10 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
         // SAFETY: this group of the panel and of the pack is there, with the fields of its layout.
         unsafe {
             let rest = pack.add(T * shape.group).cast::<i32>();
-            let mut sum: [__m512i; T] =
-                std::array::from_fn(|t| _mm512_set1_epi32(rest.add(T + t).read()));
+            let mut sum = [_mm512_setzero_si512(); T];
+            for (t, sum) in sum.iter_mut().enumerate() {
+                *sum = _mm512_set1_epi32(rest.add(T + t).read());
+            }
             for g in 0..shape.group / 4 {
                 let w = _mm512_load_si512(panel.add(g * 4 * ROWS).cast());
                 for (t, sum) in sum.iter_mut().enumerate() {

@@ -42,7 +42,7 @@ impl Lanes for Q4_0 {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn step(p: *const u8) -> Step {
+    unsafe fn step(p: *const u8, _part: usize) -> Step {
         // SAFETY: the caller gives 72 readable bytes; the index arrays have 64.
         let (a, b, quants, scales) = unsafe {
             (

@@ -78,3 +78,38 @@ pub(super) unsafe fn scales(half: impl Fn(usize) -> u16) -> __m512 {
         ))
     }
 }
+
+/// A dword of each of 16 rows.
+///
+/// # Safety
+/// AVX-512 F.
+#[inline(always)]
+#[rustfmt::skip]
+pub(super) unsafe fn dwords(dword: impl Fn(usize) -> u32) -> __m512i {
+    let d = |r: usize| dword(r) as i32;
+    // SAFETY: the caller has AVX-512.
+    unsafe {
+        _mm512_setr_epi32(
+            d(0), d(1), d(2), d(3), d(4), d(5), d(6), d(7),
+            d(8), d(9), d(10), d(11), d(12), d(13), d(14), d(15),
+        )
+    }
+}
+
+/// The low and the high nibbles of four registers.
+///
+/// # Safety
+/// AVX-512 F.
+#[inline(always)]
+pub(super) unsafe fn nibbles(q: [__m512i; 4]) -> ([__m512i; 4], [__m512i; 4]) {
+    // SAFETY: the caller has AVX-512.
+    unsafe {
+        let mask = _mm512_set1_epi8(0x0F);
+        let (mut low, mut high) = (q, q);
+        for i in 0..4 {
+            low[i] = _mm512_and_si512(q[i], mask);
+            high[i] = _mm512_and_si512(_mm512_srli_epi16::<4>(q[i]), mask);
+        }
+        (low, high)
+    }
+}

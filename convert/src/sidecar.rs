@@ -1,0 +1,213 @@
+//! The small files beside the weights: chat template, sampling defaults, special token ids, image
+//! normalization.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::ConvertError;
+use crate::json::{self, Object};
+use crate::tokenizer::Vocab;
+
+/// Chat templates by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChatTemplates {
+    /// The one to use.
+    pub default: Option<String>,
+    /// Others, with their names.
+    pub named: Vec<(String, String)>,
+}
+
+impl ChatTemplates {
+    /// chat_template.jinja, else chat_template.json, else tokenizer_config.json; a string, or a
+    /// list of named ones.
+    pub(crate) fn read(dir: &Path) -> Result<Self, ConvertError> {
+        let jinja = dir.join("chat_template.jinja");
+        if let Some(bytes) = json::read(&jinja)? {
+            let text = String::from_utf8(bytes).map_err(|_| ConvertError::Config {
+                path: jinja,
+                message: "it is not valid UTF-8".into(),
+            })?;
+            return Ok(ChatTemplates { default: Some(text), named: Vec::new() });
+        }
+        for name in ["chat_template.json", "tokenizer_config.json"] {
+            let Some(file) = Object::read(&dir.join(name))? else { continue };
+            if let Some(value) = file.get("chat_template") {
+                return Self::parse(&file, value);
+            }
+        }
+        Ok(ChatTemplates::default())
+    }
+
+    fn parse(file: &Object, value: &Value) -> Result<Self, ConvertError> {
+        let wrong = || file.wrong("chat_template", value, "a string or a list is needed");
+        let mut templates = ChatTemplates::default();
+        match value {
+            Value::String(text) => templates.default = Some(text.clone()),
+            Value::Array(list) => {
+                for item in list {
+                    let (Some(name), Some(text)) =
+                        (item["name"].as_str(), item["template"].as_str())
+                    else {
+                        return Err(wrong());
+                    };
+                    match name {
+                        "default" => templates.default = Some(text.into()),
+                        _ => templates.named.push((name.into(), text.into())),
+                    }
+                }
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(templates)
+    }
+}
+
+/// Sampling defaults of the checkpoint's authors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sampling {
+    /// Temperature.
+    pub temperature: Option<f32>,
+    /// Candidates kept.
+    pub top_k: Option<u32>,
+    /// Probability mass kept.
+    pub top_p: Option<f32>,
+}
+
+impl Sampling {
+    /// Reads a parsed generation_config.json.
+    pub(crate) fn read(config: &Object) -> Result<Self, ConvertError> {
+        let samples = config.get("do_sample").and_then(Value::as_bool) == Some(true);
+        let temperature = config.positive("temperature")?.map(|t| t as f32);
+        Ok(Sampling {
+            // Authors who ask for sampling and name no temperature mean Transformers' default.
+            temperature: temperature.or(samples.then_some(1.0)),
+            top_k: match config.get("top_k") {
+                Some(v) if v.as_u64() == Some(0) => None,
+                Some(_) => Some(config.count("top_k", 0, i32::MAX as u32)?),
+                None => None,
+            },
+            top_p: config.positive("top_p")?.map(|p| p as f32),
+        })
+    }
+}
+
+/// Ids of special tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpecialIds {
+    /// Starts every text.
+    pub bos: Option<u32>,
+    /// All tokens that end a text, the first being the tokenizer's own.
+    pub eos: Vec<u32>,
+    /// Ends a turn.
+    pub eot: Option<u32>,
+    /// Stands for text without a token.
+    pub unknown: Option<u32>,
+    /// Fills batches.
+    pub padding: Option<u32>,
+    /// Masks a token.
+    pub mask: Option<u32>,
+    /// Does the tokenizer put bos in front?
+    pub add_bos: bool,
+    /// Does it put eos behind?
+    pub add_eos: bool,
+}
+
+impl SpecialIds {
+    /// From generation_config.json and config.json (ids), tokenizer_config.json (texts) and the
+    /// names that Gemma's vocabulary gives them.
+    pub(crate) fn read(
+        dir: &Path,
+        config: &Object,
+        generation: Option<&Object>,
+        vocab: &Vocab,
+    ) -> Result<Self, ConvertError> {
+        let tokenizer = Object::read(&dir.join("tokenizer_config.json"))?;
+        let tokenizer = tokenizer.as_ref();
+        let named = |key: &str| -> Option<u32> {
+            let value = tokenizer?.get(key)?;
+            vocab.id(value.as_str().or(value["content"].as_str())?)
+        };
+        let nested = config.object("text_config");
+        let sources: Vec<&Object> = generation.into_iter().chain([config]).chain(&nested).collect();
+        let one = |what: &str, text: &str| -> Result<Option<u32>, ConvertError> {
+            if let Some(id) = named(&format!("{what}_token")) {
+                return Ok(Some(id));
+            }
+            let key = format!("{what}_token_id");
+            match sources.iter().find_map(|o| o.get(&key).map(|v| (o, v))) {
+                Some((o, v)) => Ok(Some(id(o, &key, v, vocab)?)),
+                None => Ok(vocab.id(text)),
+            }
+        };
+        let mut eos = Vec::new();
+        let listed = sources.iter().find_map(|o| o.get("eos_token_id").map(|v| (o, v)));
+        if let Some((o, value)) = listed {
+            let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for item in items {
+                let id = id(o, "eos_token_id", item, vocab)?;
+                if !eos.contains(&id) {
+                    eos.push(id);
+                }
+            }
+        }
+        if eos.is_empty() {
+            eos.extend(named("eos_token").or(vocab.id("<eos>")));
+        }
+        let flag = |key: &str, default: bool| {
+            tokenizer.and_then(|t| t.get(key)).and_then(Value::as_bool).unwrap_or(default)
+        };
+        let eot = vocab.id("<end_of_turn>").filter(|id| eos.contains(id) && eos[0] != *id);
+        Ok(SpecialIds {
+            bos: one("bos", "<bos>")?,
+            eot,
+            eos,
+            unknown: one("unk", "<unk>")?,
+            padding: one("pad", "<pad>")?,
+            mask: named("mask_token"),
+            add_bos: flag("add_bos_token", true),
+            add_eos: flag("add_eos_token", false),
+        })
+    }
+}
+
+fn id(o: &Object, key: &str, value: &Value, vocab: &Vocab) -> Result<u32, ConvertError> {
+    match value.as_u64() {
+        Some(id) if id < vocab.tokens.len() as u64 => Ok(id as u32),
+        _ => {
+            let expected = format!("an id below {} is needed", vocab.tokens.len());
+            Err(o.wrong(key, value, expected))
+        }
+    }
+}
+
+/// How pixels are normalized before the vision tower: `(x / 255 - mean) / std` per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ImageNorm {
+    /// Mean of each channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel.
+    pub std: Vec<f32>,
+}
+
+impl ImageNorm {
+    /// From processor_config.json or preprocessor_config.json, else Gemma's own.
+    pub(crate) fn read(dir: &Path, channels: usize) -> Result<Self, ConvertError> {
+        let mut norm = ImageNorm { mean: vec![0.5; channels], std: vec![0.5; channels] };
+        for name in ["preprocessor_config.json", "processor_config.json"] {
+            let Some(file) = Object::read(&dir.join(name))? else { continue };
+            let file = file.object("image_processor").unwrap_or(file);
+            for (key, out) in [("image_mean", &mut norm.mean), ("image_std", &mut norm.std)] {
+                let Some(value) = file.get(key) else { continue };
+                let read: Option<Vec<f32>> = value
+                    .as_array()
+                    .and_then(|list| list.iter().map(|v| v.as_f64().map(|v| v as f32)).collect());
+                match read {
+                    Some(v) if v.len() == channels && v.iter().all(|x| x.is_finite()) => *out = v,
+                    _ => return Err(file.wrong(key, value, format!("{channels} numbers needed"))),
+                }
+            }
+        }
+        Ok(norm)
+    }
+}

@@ -1,0 +1,32 @@
+//! The 12 bytes in which Q4_K and Q5_K keep the 6-bit scale and the 6-bit minimum of each of their
+//! 8 sub-blocks of 32 weights.
+//!
+//! ```text
+//! byte  0..4   bits 0..6: scale of sub-block j;  bits 6..8: bits 4..6 of scale j+4
+//! byte  4..8   bits 0..6: minimum j;             bits 6..8: bits 4..6 of minimum j+4
+//! byte  8..12  bits 0..4: bits 0..4 of scale j+4; bits 4..8: bits 0..4 of minimum j+4
+//! ```
+
+use bytemuck::{Pod, Zeroable};
+
+/// Scales and minimums of 8 sub-blocks, packed.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct KScales(pub [u8; 12]);
+
+impl KScales {
+    /// The 8 scales and the 8 minimums, each below 64.
+    pub fn unpack(&self) -> ([u8; 8], [u8; 8]) {
+        let b = &self.0;
+        let (mut scales, mut mins) = ([0; 8], [0; 8]);
+        for j in 0..4 {
+            scales[j] = b[j] & 63;
+            mins[j] = b[j + 4] & 63;
+            scales[j + 4] = (b[j + 8] & 15) | (b[j] >> 6 << 4);
+            mins[j + 4] = (b[j + 8] >> 4) | (b[j + 4] >> 6 << 4);
+        }
+        (scales, mins)
+    }
+}
+
+const _: () = assert!(size_of::<KScales>() == 12 && align_of::<KScales>() == 1);

@@ -1,0 +1,138 @@
+//! f32 vectors of one instruction set, and code written once over all of them.
+//!
+//! A computation implements [`Op`] with an `#[inline(always)]` body generic over [`Simd`];
+//! [`run`] instantiates it inside a function compiled for the instruction set that [`Kernels`]
+//! was made for. The matmul kernels of `quant` are hand-written per ISA; everything around them
+//! (norms, RoPE, softmax, attention, GELU) is plain f32 arithmetic and goes through here.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use quant::kernels::{Isa, Kernels};
+
+/// Vectors of [`Simd::LANES`] f32 and what can be done with them.
+///
+/// A value of the type is the proof that the CPU has the instructions; values are made only inside
+/// the functions of this module that are compiled for them.
+pub(crate) trait Simd: Copy {
+    /// f32 values in a vector. 16, 8 or 4.
+    const LANES: usize;
+    /// Are there 32 vector registers, so that a tile of 4 × 4 sums stays in them? Otherwise 16.
+    const WIDE: bool;
+    /// A vector.
+    type V: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `LANES` floats can be read at `p`.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `LANES` floats can be written at `p`.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Reads `LANES` f16 and widens them.
+    ///
+    /// # Safety
+    /// `LANES` u16 can be read at `p`.
+    unsafe fn load_f16(self, p: *const u16) -> Self::V;
+    /// Narrows to f16 (nearest even) and writes.
+    ///
+    /// # Safety
+    /// `LANES` u16 can be written at `p`.
+    unsafe fn store_f16(self, p: *mut u16, v: Self::V);
+    /// Reads `LANES` i8 and converts them.
+    ///
+    /// # Safety
+    /// `LANES` bytes can be read at `p`.
+    unsafe fn load_i8(self, p: *const i8) -> Self::V;
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each lane; `b` where `a` is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller of each lane; `b` where `a` is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c`, fused where the instruction set fuses.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `v · 2ⁿ` for whole `n` in -126..=127.
+    fn scale_by_pow2(self, v: Self::V, n: Self::V) -> Self::V;
+    /// Nearest whole number.
+    fn round(self, v: Self::V) -> Self::V;
+    /// Sum of the lanes.
+    fn sum(self, v: Self::V) -> f32;
+    /// Largest lane.
+    fn max_lane(self, v: Self::V) -> f32;
+    /// The sums of four vectors.
+    #[inline(always)]
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
+    }
+
+    /// All lanes zero.
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+
+    /// eˣ, within 2 ulp for -87 ≤ x ≤ 88; smaller x give 0 or nearly so, larger ones saturate.
+    ///
+    /// Cody-Waite reduction to |r| ≤ ln2 / 2, then a degree-6 polynomial (Cephes `expf`).
+    #[inline(always)]
+    fn exp(self, x: Self::V) -> Self::V {
+        let x = self.min(self.max(x, self.splat(-87.3)), self.splat(88.3));
+        let n = self.round(self.mul(x, self.splat(std::f32::consts::LOG2_E)));
+        let r = self.fma(n, self.splat(-0.693_359_4), x);
+        let r = self.fma(n, self.splat(2.121_944_4e-4), r);
+        let mut p = self.splat(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        let p = self.fma(self.mul(p, r), r, self.add(r, self.splat(1.0)));
+        // 2^n in two halves: n = 127.4 rounds to 128 only past the clamp above.
+        self.scale_by_pow2(p, n)
+    }
+
+    /// tanh(x) = 1 - 2 / (e²ˣ + 1); absolute error below 2e-7.
+    #[inline(always)]
+    fn tanh(self, x: Self::V) -> Self::V {
+        let e = self.exp(self.add(x, x));
+        let one = self.splat(1.0);
+        self.sub(one, self.div(self.splat(2.0), self.add(e, one)))
+    }
+}
+
+/// A computation over any [`Simd`].
+pub(crate) trait Op {
+    /// What it returns.
+    type Out;
+    /// The body; mark it `#[inline(always)]` so that it is compiled for the instruction set, and use
+    /// no closures in it: those are not.
+    fn run<S: Simd>(self, s: S) -> Self::Out;
+}
+
+/// Runs `op` with the widest vectors of the instruction set that `kernels` was made for.
+#[inline]
+pub(crate) fn run<O: Op>(kernels: &Kernels, op: O) -> O::Out {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a `Kernels` of this ISA exists only where detection found its features, which
+        // include every one that `avx512::run` enables.
+        Isa::Avx512Vnni => unsafe { avx512::run(op) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above, for AVX2, FMA and F16C.
+        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2::run(op) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDotprod | Isa::NeonI8mm => neon::run(op),
+        _ => op.run(portable::Portable),
+    }
+}

@@ -1,0 +1,457 @@
+//! One thread's part of a forward pass.
+//!
+//! Every thread runs the same operations in the same order. Matmuls split their output features:
+//! threads claim chunks of rows from a counter, so that a faster core takes more of them. Row
+//! operations (norms, quantization) are either computed by every thread for itself (small batches)
+//! or split by rows (large ones); [`Worker::my_rows`] and [`Worker::sync_rows`] are that difference.
+//!
+//! SAFETY, for every access to a [`SharedBuf`] below. Between two barriers a shared buffer is
+//! either only read, or written in ranges that belong to one thread: rows of `my_rows` when rows
+//! are split, columns of a claimed chunk (claims are handed out once), items of a static split.
+//! Each block says which. Private row buffers belong to their thread alone.
+
+use std::sync::atomic::Ordering;
+
+use quant::codec::decode_row;
+use quant::kernels::{Input, Rows, Scratch};
+use quant::{DType, Matrix};
+
+use super::attention::State;
+use super::buffers::RowBufs;
+use super::shared::SharedBuf;
+use super::{Cpu, SMALL, ops};
+use crate::backend::Backend;
+use crate::batch::Batch;
+use crate::config::GemmaConfig;
+use crate::kv_cache::{KvCache, KvType};
+use crate::weights::{Layer, WeightMatrix, Weights};
+
+/// What a thread keeps from token to token.
+pub(crate) struct ThreadState {
+    /// Its own row buffers, for small batches.
+    pub(crate) rows: RowBufs,
+    pub(crate) scratch: Scratch,
+    pub(crate) tile: Vec<f32>,
+    pub(crate) tile2: Vec<f32>,
+    pub(crate) attention: State,
+    pub(crate) queries: Vec<f32>,
+    pub(crate) visible: Vec<std::ops::Range<usize>>,
+}
+
+/// What all threads of one pass look at.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    /// Counts up: no two passes of a backend have the same.
+    pub(crate) number: u64,
+    pub(crate) file: &'a [u8],
+    pub(crate) config: &'a GemmaConfig,
+    pub(crate) weights: &'a Weights,
+    pub(crate) batch: &'a Batch,
+    pub(crate) cache: &'a KvCache,
+    /// `0..n`, the rows before `keep_wanted`.
+    pub(crate) all_rows: &'a [usize],
+}
+
+/// One thread in one pass.
+pub(crate) struct Worker<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) pass: Pass<'a>,
+    pub(super) index: usize,
+    /// Are row operations split between the threads?
+    split: bool,
+    pub(super) rows: &'a RowBufs,
+    scratch: &'a mut Scratch,
+    tile: &'a mut Vec<f32>,
+    tile2: &'a mut Vec<f32>,
+    pub(super) attention: &'a mut State,
+    pub(super) queries: &'a mut Vec<f32>,
+    pub(super) visible: &'a mut Vec<std::ops::Range<usize>>,
+    /// Which rows of the batch the buffers' rows stand for.
+    pub(super) active: &'a [usize],
+    /// Operations done that hand out claims: the index of the next counter.
+    claims: usize,
+}
+
+/// A matrix and the column of the output where its features begin.
+type Part<'w> = (&'w WeightMatrix, usize);
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(
+        cpu: &'a Cpu,
+        pass: Pass<'a>,
+        index: usize,
+        state: &'a mut ThreadState,
+    ) -> Self {
+        let split = pass.batch.rows.len() > SMALL;
+        Worker {
+            cpu,
+            pass,
+            index,
+            split,
+            rows: if split { &cpu.batch_rows } else { &state.rows },
+            scratch: &mut state.scratch,
+            tile: &mut state.tile,
+            tile2: &mut state.tile2,
+            attention: &mut state.attention,
+            queries: &mut state.queries,
+            visible: &mut state.visible,
+            active: pass.all_rows,
+            claims: 0,
+        }
+    }
+
+    /// The rows whose row operations this thread computes.
+    pub(super) fn my_rows(&self) -> std::ops::Range<usize> {
+        if self.split { self.share(self.active.len()) } else { 0..self.active.len() }
+    }
+
+    /// This thread's share of `n` items.
+    fn share(&self, n: usize) -> std::ops::Range<usize> {
+        let t = self.cpu.threads;
+        n * self.index / t..n * (self.index + 1) / t
+    }
+
+    /// Waits until all rows of `my_rows` of all threads are there; needless where each thread
+    /// computed all of them.
+    fn sync_rows(&self) {
+        if self.split {
+            self.cpu.barrier.wait();
+        }
+    }
+
+    /// Hands out `0..n` in chunks, each to one thread.
+    pub(super) fn claim(&mut self, n: usize) -> Claims<'a> {
+        let counter = &self.cpu.claims[self.claims];
+        self.claims += 1;
+        // Every operation that hands out claims multiplies one set of activations.
+        self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
+        Claims { counter, n }
+    }
+
+    fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
+        w.view(self.pass.file)
+    }
+
+    /// Output features in one claim: long streams of weights for one token, tiles for many.
+    fn chunk(&self, features: usize) -> usize {
+        /// Rows that a tile kernel works on at once, at most.
+        const ROWS: usize = 128;
+        let threads = self.cpu.threads;
+        if self.active.len() <= SMALL {
+            let chunks = if threads == 1 { 1 } else { threads * 4 };
+            return features.div_ceil(chunks).next_multiple_of(16);
+        }
+        // As large as may be, and the same number for every thread where that can be had.
+        let least = features.div_ceil(ROWS).next_multiple_of(threads);
+        (0..4)
+            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(16))
+            .find(|&chunk| features.div_ceil(chunk).is_multiple_of(threads))
+            .unwrap_or(ROWS / 2)
+    }
+
+    /// out[t][column + r] = input[t] · w[r] for every part, then `finish` on each finished piece.
+    fn matmul(
+        &mut self,
+        parts: &[Part<'_>],
+        input: Rows<'_>,
+        out: &SharedBuf<f32>,
+        ld: usize,
+        finish: impl Fn(&mut [f32]),
+    ) {
+        let chunks = |w: &WeightMatrix| w.rows.div_ceil(self.chunk(w.rows));
+        let total = parts.iter().map(|(w, _)| chunks(w)).sum();
+        let n = self.active.len();
+        for mut claim in self.claim(total) {
+            let &(w, column) = parts
+                .iter()
+                .find(|(w, _)| {
+                    let here = w.rows.div_ceil(self.chunk(w.rows));
+                    let found = claim < here;
+                    claim = if found { claim } else { claim - here };
+                    found
+                })
+                .expect("claims are fewer than chunks");
+            let chunk = self.chunk(w.rows);
+            let rows = claim * chunk..((claim + 1) * chunk).min(w.rows);
+            let (len, view) = (rows.len(), self.view(w));
+            let first = column + rows.start;
+            if n == 1 {
+                // SAFETY: these columns belong to the claim.
+                let y = unsafe { out.write(first..first + len) };
+                self.cpu.kernels.matmul(view, rows, input, y, len, self.scratch);
+                finish(y);
+                continue;
+            }
+            self.tile.resize(self.tile.len().max(n * len), 0.0);
+            self.cpu.kernels.matmul(view, rows, input, self.tile, len, self.scratch);
+            finish(&mut self.tile[..n * len]);
+            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+                let at = t * ld + first;
+                // SAFETY: these columns belong to the claim.
+                unsafe { out.write(at..at + len) }.copy_from_slice(from);
+            }
+        }
+    }
+
+    /// Stores one head's key or value.
+    fn store(&self, to: &SharedBuf<u8>, offset: usize, head: &[f32]) {
+        let cache = self.pass.cache;
+        // SAFETY: each row of the cache is one item of `rope_store`'s split.
+        let out = unsafe { to.write(offset..offset + cache.row_bytes) };
+        match cache.kv_type {
+            KvType::F16 => ops::to_f16(&self.cpu.kernels, head, out),
+            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(head)),
+            KvType::Q8_0 => quant::codec::encode_row(DType::Q8_0, head, out),
+        }
+    }
+}
+
+/// An iterator over the claims that this thread gets.
+pub(super) struct Claims<'a> {
+    counter: &'a std::sync::atomic::AtomicUsize,
+    n: usize,
+}
+
+impl Iterator for Claims<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        // Relaxed: what is claimed was published by a barrier before.
+        let i = self.counter.fetch_add(1, Ordering::Relaxed);
+        (i < self.n).then_some(i)
+    }
+}
+
+fn wants_q8(readers: &[&WeightMatrix]) -> bool {
+    readers.iter().any(|w| Input::of(w.dtype) == Input::Q8)
+}
+
+impl Backend for Worker<'_> {
+    fn embed(&mut self) {
+        let (c, w) = (self.pass.config, &self.pass.weights.embed);
+        let half = c.head_dim / 2;
+        let tables = self.cpu.ropes.len();
+        for item in self.share(self.active.len() * tables) {
+            let (row, rope) = (item / tables, self.cpu.ropes[item % tables]);
+            let pos = self.pass.batch.rows[row].pos as f32;
+            let at = (row * 2 + item % tables) * c.head_dim;
+            // SAFETY: this row's table is this thread's item.
+            let (cos, sin) =
+                unsafe { self.cpu.shared.angles.write(at..at + c.head_dim) }.split_at_mut(half);
+            for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+                let freq = 1.0 / rope.base.powf((2 * i) as f32 / c.head_dim as f32);
+                (*sin, *cos) = (pos * (freq * rope.scale)).sin_cos();
+            }
+        }
+        for t in self.my_rows() {
+            let token = self.pass.batch.rows[t].token as usize;
+            // SAFETY: row t is this thread's.
+            let x = unsafe { self.rows.x.write(t * c.hidden..(t + 1) * c.hidden) };
+            decode_row(w.dtype, self.view(w).row(token), x);
+            x.iter_mut().for_each(|v| *v *= c.embed_scale);
+        }
+    }
+
+    fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]) {
+        let d = self.pass.config.hidden;
+        let quantize = wants_q8(readers);
+        for t in self.my_rows() {
+            let row = self.active[t];
+            // SAFETY: rows t of h and `row` of x are this thread's: `active` is ascending and the
+            // split by t is the same for x as long as nothing is dropped; once rows are dropped,
+            // x is only read here and written by `residual` with the same split.
+            let (x, h) = unsafe {
+                (self.rows.x.read(row * d..(row + 1) * d), self.rows.h.write(t * d..(t + 1) * d))
+            };
+            ops::rms_norm(&self.cpu.kernels, x, weight, self.pass.config.rms_eps, h);
+            if quantize {
+                // SAFETY: row t is this thread's.
+                let (q, scale, sum) = unsafe { self.rows.h_q.row(t) };
+                self.cpu.kernels.quantize(h, q, scale, sum);
+            }
+        }
+        self.sync_rows();
+    }
+
+    fn qkv(&mut self, layer: &Layer) {
+        let c = self.pass.config;
+        // SAFETY: h was written before `sync_rows`, and is next written after another barrier.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let parts = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
+        let ld = c.q_dim() + 2 * c.kv_dim();
+        self.matmul(&parts, h, &self.cpu.shared.qkv, ld, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn rope_store(&mut self, layer: &Layer) {
+        let (c, cache) = (self.pass.config, self.pass.cache);
+        let (hd, pad) = (c.head_dim, cache.head_pad);
+        let kernels = &self.cpu.kernels;
+        let per_row = c.heads + 2 * c.kv_heads;
+        let table = self.cpu.rope_of_layer[layer.index];
+        let kv = &cache.layers[layer.index];
+        self.queries.clear();
+        self.queries.resize(pad, 0.0);
+        for item in self.share(self.active.len() * per_row) {
+            let (t, head) = (item / per_row, item % per_row);
+            let row = self.pass.batch.rows[t];
+            // SAFETY: projections and angles were written before the last barrier.
+            let (from, angles) = unsafe {
+                let at = (t * per_row + head) * hd;
+                let table = (t * 2 + table) * hd;
+                (
+                    self.cpu.shared.qkv.read(at..at + hd),
+                    self.cpu.shared.angles.read(table..table + hd),
+                )
+            };
+            let (cos, sin) = angles.split_at(hd / 2);
+            if head >= c.heads + c.kv_heads {
+                let at = cache.offset(layer.index, row.seq, head - c.heads - c.kv_heads, row.pos);
+                self.queries[..hd].copy_from_slice(from);
+                self.store(&kv.v, at, self.queries);
+                continue;
+            }
+            let (is_q, norms) = (head < c.heads, &layer.qk_norm);
+            let out = if is_q {
+                let at = (t * c.heads + head) * pad;
+                // SAFETY: this row and head are this thread's item.
+                unsafe { self.cpu.shared.q.write(at..at + hd) }
+            } else {
+                &mut self.queries[..hd]
+            };
+            match norms {
+                Some((q, k)) => {
+                    ops::rms_norm(kernels, from, if is_q { q } else { k }, c.rms_eps, out)
+                }
+                None => out.copy_from_slice(from),
+            }
+            ops::rope(out, cos, sin, if is_q { c.query_scale } else { 1.0 });
+            if !is_q {
+                let at = cache.offset(layer.index, row.seq, head - c.heads, row.pos);
+                self.store(&kv.k, at, self.queries);
+            }
+        }
+        self.cpu.barrier.wait();
+    }
+
+    fn keep_wanted(&mut self) {
+        self.active = &self.pass.batch.wanted;
+    }
+
+    fn attend(&mut self, layer: &Layer) {
+        if self.active.len() <= SMALL {
+            self.attend_split(layer);
+        } else {
+            self.attend_blocks(layer);
+        }
+        if wants_q8(&[&layer.o]) {
+            let q_dim = self.pass.config.q_dim();
+            for t in self.my_rows() {
+                // SAFETY: a was written by this thread (small batches) or before a barrier, and
+                // row t of a_q is this thread's.
+                let (a, (q, scale, sum)) =
+                    unsafe { (self.rows.a.read(t * q_dim..(t + 1) * q_dim), self.rows.a_q.row(t)) };
+                self.cpu.kernels.quantize(a, q, scale, sum);
+            }
+        }
+        self.sync_rows();
+    }
+
+    fn attn_out(&mut self, layer: &Layer) {
+        // SAFETY: a was written before the last barrier, or by this thread.
+        let a = unsafe { self.rows.a_q.rows(&self.rows.a, self.active.len()) };
+        let hidden = self.pass.config.hidden;
+        self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn residual(&mut self, post: &[f32]) {
+        let d = self.pass.config.hidden;
+        for t in self.my_rows() {
+            let row = self.active[t];
+            // SAFETY: o was written before the last barrier; `row` of x is this thread's.
+            let (o, x) = unsafe {
+                (
+                    self.cpu.shared.o.read(t * d..(t + 1) * d),
+                    self.rows.x.write(row * d..(row + 1) * d),
+                )
+            };
+            ops::add_rms_norm(&self.cpu.kernels, o, post, self.pass.config.rms_eps, x);
+        }
+    }
+
+    fn gate_up(&mut self, layer: &Layer) {
+        let (n, ffn) = (self.active.len(), self.pass.config.ffn);
+        // SAFETY: h was written before `sync_rows`, or by this thread.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, n) };
+        let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
+        let chunk = self.chunk(ffn);
+        let out = &self.cpu.shared.g;
+        for claim in self.claim(ffn.div_ceil(chunk)) {
+            let rows = claim * chunk..((claim + 1) * chunk).min(ffn);
+            let len = rows.len();
+            self.tile.resize(self.tile.len().max(n * len), 0.0);
+            self.tile2.resize(self.tile2.len().max(n * len), 0.0);
+            self.cpu.kernels.matmul(gate, rows.clone(), h, self.tile, len, self.scratch);
+            self.cpu.kernels.matmul(up, rows.clone(), h, self.tile2, len, self.scratch);
+            ops::gelu_mul(&self.cpu.kernels, &mut self.tile[..n * len], &self.tile2[..n * len]);
+            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+                let at = t * ffn + rows.start;
+                // SAFETY: these columns belong to the claim.
+                unsafe { out.write(at..at + len) }.copy_from_slice(from);
+            }
+        }
+        self.cpu.barrier.wait();
+    }
+
+    fn down(&mut self, layer: &Layer) {
+        let ffn = self.pass.config.ffn;
+        if wants_q8(&[&layer.down]) {
+            for t in self.my_rows() {
+                // SAFETY: g was written before the last barrier; row t of g_q is this thread's.
+                let (g, (q, scale, sum)) = unsafe {
+                    (self.cpu.shared.g.read(t * ffn..(t + 1) * ffn), self.rows.g_q.row(t))
+                };
+                self.cpu.kernels.quantize(g, q, scale, sum);
+            }
+            self.sync_rows();
+        }
+        // SAFETY: g was written before a barrier, g_q before `sync_rows` or by this thread.
+        let g = unsafe { self.rows.g_q.rows(&self.cpu.shared.g, self.active.len()) };
+        let hidden = self.pass.config.hidden;
+        self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
+        self.cpu.barrier.wait();
+    }
+
+    fn tap(&mut self, depth: usize) {
+        let Some(copies) = &self.cpu.tap else { return };
+        // Where rows are not split, every thread holds all of them: one copies.
+        if !self.split && self.index != 0 {
+            return;
+        }
+        let (d, rows) = (self.pass.config.hidden, self.pass.batch.rows.len());
+        for t in self.my_rows() {
+            let (from, to) = (self.active[t] * d, (depth * rows + self.active[t]) * d);
+            // SAFETY: rows of `my_rows` of x and of the copies are this thread's, and x was last
+            // written by this thread with the same split.
+            let (x, copy) = unsafe { (self.rows.x.read(from..from + d), copies.write(to..to + d)) };
+            copy.copy_from_slice(x);
+        }
+    }
+
+    fn head(&mut self, norm: &[f32]) {
+        if self.active.is_empty() {
+            return;
+        }
+        let w = &self.pass.weights.output;
+        self.norm(norm, &[w]);
+        // SAFETY: h was written before `sync_rows`, or by this thread.
+        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let (cap, kernels) = (self.pass.config.final_softcap, self.cpu.kernels);
+        self.matmul(&[(w, 0)], h, &self.cpu.shared.logits, w.rows, |y| {
+            if let Some(cap) = cap {
+                ops::softcap(&kernels, y, cap);
+            }
+        });
+    }
+}

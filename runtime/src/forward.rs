@@ -1,0 +1,31 @@
+//! The Gemma forward pass (Gemma 3 report, arXiv:2503.19786; Gemma 2, arXiv:2408.00118).
+//!
+//! Both put an RMSNorm before and after attention and before and after the MLP. What else differs
+//! between them is data: [`GemmaConfig`](crate::config::GemmaConfig) and the layer's own config.
+
+use crate::backend::Backend;
+use crate::weights::Weights;
+
+/// Takes a batch, which the backend holds, from tokens to logits.
+pub fn forward<B: Backend>(b: &mut B, w: &Weights) {
+    b.embed(); //                              x [n, hidden]
+    b.tap(0);
+    for layer in &w.layers {
+        b.norm(&layer.attn_norm, &[&layer.q, &layer.k, &layer.v]); // h [n, hidden]
+        b.qkv(layer); //                       q [n, heads, head_dim]  k, v [n, kv_heads, head_dim]
+        b.rope_store(layer); //                k, v → cache
+        if layer.index + 1 == w.layers.len() {
+            b.keep_wanted(); //                n becomes the number of rows with logits
+        }
+        b.attend(layer); //                    a [n, heads, head_dim]
+        b.attn_out(layer); //                  o [n, hidden]
+        b.residual(&layer.post_attn_norm); //  x [n, hidden]
+
+        b.norm(&layer.ffn_norm, &[&layer.gate, &layer.up]); // h [n, hidden]
+        b.gate_up(layer); //                   g [n, ffn]
+        b.down(layer); //                      o [n, hidden]
+        b.residual(&layer.post_ffn_norm); //   x [n, hidden]
+        b.tap(layer.index + 1);
+    }
+    b.head(&w.output_norm); //                 logits [wanted, vocab]
+}

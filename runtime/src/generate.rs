@@ -1,0 +1,190 @@
+//! Prompt in, text out: the loop around forward pass, sampler and decoder.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::RuntimeError;
+use crate::lookup::Lookup;
+use crate::sampler::Sampler;
+use crate::session::Session;
+use crate::tokenizer::StreamDecoder;
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The model said that it is done.
+    Eos,
+    /// As many tokens as were asked for.
+    Limit,
+    /// The context is full.
+    ContextFull,
+    /// The caller stopped it.
+    Cancelled,
+}
+
+/// What a call of [`Generator::generate`] did.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The new tokens, the one that ended the answer left out.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt that were computed.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that the cache already held.
+    pub reused_tokens: usize,
+    /// Time spent on the prompt, up to the first token.
+    pub prompt_time: Duration,
+    /// Time spent after the first token.
+    pub decode_time: Duration,
+}
+
+/// A session with one sequence, which remembers what the cache holds: a prompt that begins like
+/// the last one (a conversation that went on) costs only its new tokens.
+pub struct Generator {
+    session: Session,
+    cached: Vec<u32>,
+    lookup: Option<Lookup>,
+}
+
+impl Generator {
+    /// Takes a session whose sequence 0 is empty.
+    pub fn new(session: Session) -> Self {
+        Generator { session, cached: Vec::new(), lookup: None }
+    }
+
+    /// Drafts tokens by [`Lookup`]: the same text, sooner where it repeats what was said.
+    pub fn with_lookup(mut self) -> Self {
+        self.lookup = Some(Lookup::default());
+        self
+    }
+
+    /// Tokens drafted so far, and how many of them were right.
+    pub fn lookup_counts(&self) -> Option<(usize, usize)> {
+        self.lookup.as_ref().map(Lookup::counts)
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Reads `prompt` (token ids, BOS included), then generates up to `limit` tokens. `piece` gets
+    /// the text as it comes, never half a character, and can end the generation.
+    ///
+    /// # Errors
+    /// Those of [`Session::append`] and of the sampler. When `cancel` becomes true the outcome is
+    /// [`Stop::Cancelled`], not an error.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampler: &mut Sampler,
+        limit: usize,
+        cancel: &AtomicBool,
+        mut piece: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generated, RuntimeError> {
+        let start = Instant::now();
+        let model = self.session.model().clone();
+        let (tokenizer, context) = (model.tokenizer(), self.session.cache().context());
+        if prompt.len() > context {
+            return Err(RuntimeError::ContextFull { needed: prompt.len(), capacity: context });
+        }
+        let reused = self.rewind(prompt);
+        let mut done = Generated {
+            tokens: Vec::new(),
+            stop: Stop::Limit,
+            prompt_tokens: prompt.len() - reused,
+            reused_tokens: reused,
+            prompt_time: Duration::ZERO,
+            decode_time: Duration::ZERO,
+        };
+        sampler.forget();
+        prompt.iter().for_each(|&t| sampler.accept(t));
+
+        let vocab = model.weights().vocab();
+        let mut decoder = StreamDecoder::new();
+        // Tokens to go through the model next, the draft at their end.
+        let mut pending: Vec<u32> = prompt[reused..].to_vec();
+        let mut drafted = 0;
+        'answer: while done.tokens.len() < limit {
+            if cancel.load(Ordering::Relaxed) {
+                done.stop = Stop::Cancelled;
+                break;
+            }
+            if self.cached.len() + pending.len() > context {
+                done.stop = Stop::ContextFull;
+                break;
+            }
+            let logits = match self.session.append_tail(0, &pending, drafted + 1, cancel) {
+                Ok(logits) => logits,
+                Err(RuntimeError::Cancelled) => {
+                    // Whole batches were read: remember which.
+                    let read = self.session.cache().len(0) - self.cached.len();
+                    self.cached.extend_from_slice(&pending[..read]);
+                    done.stop = Stop::Cancelled;
+                    break;
+                }
+                Err(e) => return Err(e),
+            };
+            if done.prompt_time.is_zero() {
+                done.prompt_time = start.elapsed();
+            }
+            // What follows the token before the draft, then as long as the draft was right, what
+            // follows each of its tokens.
+            let draft = pending.split_off(pending.len() - drafted);
+            self.cached.append(&mut pending);
+            let mut right = 0;
+            let last = loop {
+                let next = sampler.sample(&logits[right * vocab..][..vocab])?;
+                sampler.accept(next);
+                if tokenizer.is_eos(next) {
+                    done.stop = Stop::Eos;
+                    break None;
+                }
+                done.tokens.push(next);
+                let text = decoder.push(tokenizer, next);
+                if !text.is_empty() && piece(&text).is_break() {
+                    done.stop = Stop::Cancelled;
+                    break None;
+                }
+                if done.tokens.len() >= limit || draft.get(right) != Some(&next) {
+                    break Some(next);
+                }
+                self.cached.push(next);
+                right += 1;
+            };
+            if let Some(lookup) = &mut self.lookup {
+                lookup.learn(drafted, right);
+            }
+            self.session.truncate(0, self.cached.len());
+            let Some(next) = last else { break 'answer };
+            pending.push(next);
+            drafted = 0;
+            if let Some(lookup) = &mut self.lookup {
+                let free = context.saturating_sub(self.cached.len() + 1);
+                let room = free.min(limit - done.tokens.len());
+                self.cached.push(next);
+                lookup.draft(&self.cached, room, &mut pending);
+                self.cached.pop();
+                drafted = pending.len() - 1;
+            }
+        }
+        let text = decoder.finish();
+        if !text.is_empty() {
+            let _ = piece(&text);
+        }
+        done.decode_time = start.elapsed().saturating_sub(done.prompt_time);
+        Ok(done)
+    }
+
+    /// Cuts the cache back to what it has in common with `prompt`, at least one token short of it
+    /// (the last token's logits are needed). Returns how many tokens are left.
+    fn rewind(&mut self, prompt: &[u32]) -> usize {
+        let common = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let keep = common.min(prompt.len().saturating_sub(1));
+        let left = self.session.truncate(0, keep);
+        self.cached.truncate(left);
+        left
+    }
+}

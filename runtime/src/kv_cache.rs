@@ -1,0 +1,235 @@
+//! Keys and values of past positions, for many sequences.
+//!
+//! A global layer holds one slot per position. A sliding layer holds a ring: position `p` lies in
+//! slot `p % capacity`, with room for the window and for one batch more, so that a whole batch can
+//! be stored before any of its rows attends.
+
+use crate::config::GemmaConfig;
+use crate::cpu::shared::SharedBuf;
+use crate::error::RuntimeError;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// Half precision.
+    #[default]
+    F16,
+    /// Single precision: for comparing with a reference.
+    F32,
+    /// Int8 blocks of 32 with an f16 scale (the blocks of GGUF's Q8_0).
+    Q8_0,
+}
+
+impl KvType {
+    /// Bytes of one head's key or value; `head_dim` is already padded.
+    fn row_bytes(self, head_dim: usize) -> usize {
+        match self {
+            KvType::F32 => head_dim * 4,
+            KvType::F16 => head_dim * 2,
+            KvType::Q8_0 => head_dim / 32 * 34,
+        }
+    }
+}
+
+/// Heads are padded to a multiple of this many features, with zeros, so that vectors need no tails.
+pub(crate) const HEAD_PAD: usize = 16;
+
+/// One layer's keys and values: `[seq][kv_head][slot][row_bytes]` each.
+pub(crate) struct LayerCache {
+    pub(crate) slots: usize,
+    pub(crate) k: SharedBuf<u8>,
+    pub(crate) v: SharedBuf<u8>,
+}
+
+/// The cache of a session.
+pub struct KvCache {
+    pub(crate) kv_type: KvType,
+    pub(crate) row_bytes: usize,
+    pub(crate) head_pad: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) layers: Vec<LayerCache>,
+    windows: Vec<Option<usize>>,
+    context: usize,
+    /// Per sequence: positions stored, and the highest number of positions it ever had since it was
+    /// last emptied (what a ring has overwritten depends on that).
+    seqs: Vec<(usize, usize)>,
+}
+
+impl KvCache {
+    /// A cache of `seqs` sequences of up to `context` positions, for batches of up to `batch` rows.
+    ///
+    /// Memory is reserved here and taken from the system only as positions are filled.
+    ///
+    /// # Errors
+    /// [`RuntimeError::KvType`] or [`RuntimeError::Memory`].
+    pub fn new(
+        config: &GemmaConfig,
+        kv_type: KvType,
+        seqs: usize,
+        context: usize,
+        batch: usize,
+    ) -> Result<Self, RuntimeError> {
+        if kv_type == KvType::Q8_0 && !config.head_dim.is_multiple_of(32) {
+            return Err(RuntimeError::KvType { head_dim: config.head_dim });
+        }
+        let head_pad = config.head_dim.next_multiple_of(HEAD_PAD);
+        let row_bytes = kv_type.row_bytes(head_pad);
+        let windows: Vec<_> = config.layers.iter().map(|l| l.window).collect();
+        let mut layers = Vec::with_capacity(windows.len());
+        for window in &windows {
+            let slots = window.map_or(context, |w| w.saturating_add(batch).min(context));
+            let bytes = [seqs, config.kv_heads, slots, row_bytes]
+                .into_iter()
+                .try_fold(1usize, usize::checked_mul)
+                .unwrap_or(usize::MAX);
+            let no_memory = || RuntimeError::Memory { what: "a KV cache layer", bytes };
+            layers.push(LayerCache {
+                slots,
+                k: SharedBuf::zeroed(bytes).ok_or_else(no_memory)?,
+                v: SharedBuf::zeroed(bytes).ok_or_else(no_memory)?,
+            });
+        }
+        Ok(KvCache {
+            kv_type,
+            row_bytes,
+            head_pad,
+            kv_heads: config.kv_heads,
+            layers,
+            windows,
+            context,
+            seqs: vec![(0, 0); seqs],
+        })
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Positions that a sequence can hold.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.seqs.len()
+    }
+
+    /// Positions stored of a sequence.
+    pub fn len(&self, seq: usize) -> usize {
+        self.seqs[seq].0
+    }
+
+    /// Is nothing stored of a sequence?
+    pub fn is_empty(&self, seq: usize) -> bool {
+        self.len(seq) == 0
+    }
+
+    /// Bytes that the cache takes when every slot is filled.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(|l| l.k.len() + l.v.len()).sum()
+    }
+
+    /// Bytes of keys and values that a token at `position` reads.
+    pub fn bytes_read(&self, position: usize) -> usize {
+        let seen = |w: &Option<usize>| w.map_or(position + 1, |w| w.min(position + 1));
+        self.windows.iter().map(seen).sum::<usize>() * self.kv_heads * self.row_bytes * 2
+    }
+
+    /// Forgets the positions of a sequence from `len` on. Where a ring no longer holds what the
+    /// positions before `len` would need, everything is forgotten. Returns what is left.
+    pub fn truncate(&mut self, seq: usize, len: usize) -> usize {
+        let (now, high) = self.seqs[seq];
+        if len >= now {
+            return now;
+        }
+        let intact = self.windows.iter().zip(&self.layers).all(|(window, layer)| match window {
+            // The next position sees `window - 1` before it; the ring holds the last `slots` of
+            // the `high` positions ever written.
+            Some(w) => high <= layer.slots || (len + 1).saturating_sub(*w) >= high - layer.slots,
+            None => true,
+        });
+        self.seqs[seq] = if intact { (len, high) } else { (0, 0) };
+        if len == 0 {
+            self.seqs[seq] = (0, 0);
+        }
+        self.seqs[seq].0
+    }
+
+    /// Says that a sequence now holds `len` positions.
+    pub(crate) fn set_len(&mut self, seq: usize, len: usize) {
+        let (_, high) = self.seqs[seq];
+        self.seqs[seq] = (len, high.max(len));
+    }
+
+    /// Offset of the row of `pos` in a layer's `k` or `v`.
+    pub(crate) fn offset(&self, layer: usize, seq: usize, head: usize, pos: usize) -> usize {
+        let slots = self.layers[layer].slots;
+        ((seq * self.kv_heads + head) * slots + pos % slots) * self.row_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Arch, LayerConfig, Rope};
+
+    fn config() -> GemmaConfig {
+        let rope = Rope { base: 1e4, scale: 1.0 };
+        GemmaConfig {
+            arch: Arch::Gemma3,
+            hidden: 64,
+            ffn: 64,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 32,
+            context_length: 1000,
+            rms_eps: 1e-6,
+            embed_scale: 8.0,
+            query_scale: 1.0,
+            attn_softcap: None,
+            final_softcap: None,
+            qk_norm: true,
+            layers: vec![
+                LayerConfig { window: Some(10), rope },
+                LayerConfig { window: None, rope },
+            ],
+        }
+    }
+
+    #[test]
+    fn rings_are_small_and_wrap() {
+        let c = KvCache::new(&config(), KvType::F16, 2, 1000, 4).unwrap();
+        assert_eq!(c.layers[0].slots, 14);
+        assert_eq!(c.layers[1].slots, 1000);
+        assert_eq!(c.offset(0, 0, 0, 15), c.offset(0, 0, 0, 1));
+        assert_ne!(c.offset(1, 0, 0, 15), c.offset(1, 0, 0, 1));
+        assert_eq!(c.bytes(), 2 * 2 * (14 + 1000) * 64);
+    }
+
+    #[test]
+    fn truncation_keeps_what_the_rings_still_hold() {
+        let mut c = KvCache::new(&config(), KvType::F16, 1, 1000, 4).unwrap();
+        c.set_len(0, 14);
+        assert_eq!(c.truncate(0, 2), 2, "nothing was overwritten yet");
+        c.set_len(0, 100);
+        // Position 95 sees 86..=95, and the ring holds 86..100.
+        assert_eq!(c.truncate(0, 95), 95);
+        // Position 94 would see 85, which is gone.
+        assert_eq!(c.truncate(0, 94), 0);
+        assert_eq!(c.truncate(0, 0), 0);
+    }
+
+    #[test]
+    fn q8_0_needs_whole_blocks() {
+        let mut c = config();
+        c.head_dim = 48;
+        assert!(KvCache::new(&c, KvType::Q8_0, 1, 10, 1).is_err());
+        assert!(KvCache::new(&c, KvType::F32, 1, 10, 1).is_ok());
+        assert!(matches!(
+            KvCache::new(&c, KvType::F32, 1, usize::MAX, 1),
+            Err(RuntimeError::Memory { .. })
+        ));
+    }
+}

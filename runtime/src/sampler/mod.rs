@@ -1,0 +1,124 @@
+//! From logits to the next token.
+//!
+//! Applied in llama.cpp's order: repetition penalty, top-k, top-p, min-p, temperature, then one
+//! draw. Top-p and min-p therefore see the distribution at temperature 1.
+//!
+//! The same logits, parameters and seed give the same tokens on every platform: the generator is
+//! the crate's own, exponentials are computed from additions and multiplications alone, and equal
+//! logits are ordered by token id.
+
+mod exp;
+mod params;
+mod rng;
+mod select;
+
+use std::collections::VecDeque;
+
+pub use params::{SamplingError, SamplingParams};
+use rng::Rng;
+use select::Candidate;
+
+/// Draws tokens; one for each sequence.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplingParams,
+    rng: Rng,
+    /// The tokens that the repetition penalty looks back at.
+    history: VecDeque<u32>,
+    /// The logits with penalties.
+    penalized: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// A sampler at the beginning of a sequence.
+    ///
+    /// # Errors
+    /// [`SamplingError::Parameter`] for a parameter outside of its range.
+    pub fn new(params: SamplingParams) -> Result<Self, SamplingError> {
+        params.check()?;
+        Ok(Sampler {
+            rng: Rng::new(params.seed),
+            params,
+            history: VecDeque::new(),
+            penalized: Vec::new(),
+            candidates: Vec::new(),
+        })
+    }
+
+    /// The parameters it was made with.
+    pub fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// The next token for these logits, one per token of the vocabulary. Tokens at -∞ are never
+    /// drawn. Does not [`accept`](Self::accept) it.
+    ///
+    /// # Errors
+    /// [`SamplingError`] when a logit is NaN or +∞, or none is left to draw.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
+        let penalize = self.params.repeat_penalty != 1.0 && !self.history.is_empty();
+        let logits = if penalize {
+            self.penalized.clear();
+            self.penalized.extend_from_slice(logits);
+            penalize_repeats(&mut self.penalized, &self.history, self.params.repeat_penalty);
+            &self.penalized
+        } else {
+            logits
+        };
+        let candidates = &mut self.candidates;
+        if self.params.temperature <= 0.0 || self.params.top_k == 1 {
+            return Ok(select::top(logits, 1, candidates)?.id);
+        }
+        let best = select::candidates(logits, &self.params, candidates)?;
+        Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
+    }
+
+    /// Forgets the tokens it took note of: another sequence begins. The random numbers go on.
+    pub fn forget(&mut self) {
+        self.history.clear();
+    }
+
+    /// Takes note of a token of the sequence, drawn or given, for the repetition penalty.
+    pub fn accept(&mut self, token: u32) {
+        if self.params.repeat_penalty == 1.0 || self.params.repeat_last_n == Some(0) {
+            return;
+        }
+        if self.params.repeat_last_n.is_some_and(|n| self.history.len() >= n) {
+            self.history.pop_front();
+        }
+        self.history.push_back(token);
+    }
+}
+
+/// Divides positive logits of tokens seen before by the penalty and multiplies negative ones with
+/// it, once for each token.
+fn penalize_repeats(logits: &mut [f32], history: &VecDeque<u32>, penalty: f32) {
+    let mut seen: Vec<u32> = history.iter().copied().collect();
+    seen.sort_unstable();
+    seen.dedup();
+    for token in seen {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+}
+
+/// The candidate in which `unit`, from [0, 1), falls when each takes a share of that interval
+/// proportional to exp(logit / temperature).
+fn draw(candidates: &[Candidate], best: f32, temperature: f32, unit: f64) -> u32 {
+    let weight =
+        |c: &Candidate| exp::exp((f64::from(c.logit) - f64::from(best)) / f64::from(temperature));
+    let mut left = unit * candidates.iter().map(weight).sum::<f64>();
+    for c in candidates {
+        left -= weight(c);
+        if left < 0.0 {
+            return c.id;
+        }
+    }
+    // Rounding may leave a little over after the last one.
+    candidates.last().map_or(0, |c| c.id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! A model with a cache: tokens in, logits out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quant::kernels::Kernels;
+
+use crate::batch::{Batch, Row};
+use crate::cpu::{Cpu, default_threads};
+use crate::error::RuntimeError;
+use crate::kv_cache::{KvCache, KvType};
+use crate::model::Model;
+
+/// How a session is set up.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Positions that each sequence can hold. `None`: what the model was trained for, up to 32768.
+    pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// Threads. `None`: see [`default_threads`].
+    pub threads: Option<usize>,
+    /// Sequences that the cache holds.
+    pub sequences: usize,
+    /// Rows that go through the model at once when a prompt is read.
+    pub batch: usize,
+    /// Instruction set.
+    pub kernels: Kernels,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            context: None,
+            kv_type: KvType::F16,
+            threads: None,
+            sequences: 1,
+            batch: 512,
+            kernels: Kernels::detect(),
+        }
+    }
+}
+
+/// The context that is used when none is asked for is not larger than this.
+const DEFAULT_CONTEXT: usize = 32768;
+
+/// A model, its KV cache and the threads that run it.
+pub struct Session {
+    model: Arc<Model>,
+    cpu: Cpu,
+    cache: KvCache,
+    batch: Batch,
+}
+
+impl Session {
+    /// Sets up a cache and threads for a model.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Memory`], [`RuntimeError::KvType`] or [`RuntimeError::Threads`].
+    pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self, RuntimeError> {
+        let config = model.config();
+        let context = options.context.unwrap_or(config.context_length.min(DEFAULT_CONTEXT)).max(1);
+        let rows = options.batch.clamp(1, context);
+        let threads = options.threads.unwrap_or_else(default_threads);
+        let cpu = Cpu::new(config, options.kernels, threads, rows)?;
+        let cache = KvCache::new(config, options.kv_type, options.sequences.max(1), context, rows)?;
+        Ok(Session { model, cpu, cache, batch: Batch::default() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The backend.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Forgets positions from `len` on; see [`KvCache::truncate`]. Returns how many are left.
+    pub fn truncate(&mut self, seq: usize, len: usize) -> usize {
+        self.cache.truncate(seq, len)
+    }
+
+    /// Runs one batch of at most [`Cpu::max_rows`] rows, of any sequences. Returns the logits of
+    /// its wanted rows, `[wanted, vocab]`.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Token`], [`RuntimeError::Sequence`], [`RuntimeError::Position`] or
+    /// [`RuntimeError::ContextFull`], before anything is computed.
+    pub fn forward(&mut self, batch: &Batch) -> Result<&[f32], RuntimeError> {
+        check(&self.model, &self.cache, batch)?;
+        for row in &batch.rows {
+            self.cache.set_len(row.seq, row.pos + 1);
+        }
+        self.cpu.forward(&self.model, batch, &self.cache)
+    }
+
+    /// Appends `tokens` to a sequence, in batches, and returns the logits after the last one,
+    /// `[vocab]` (empty when there are no tokens).
+    ///
+    /// # Errors
+    /// As [`Session::forward`]; [`RuntimeError::Cancelled`] when `cancel` becomes true between two
+    /// batches (what was read until then stays in the cache).
+    pub fn append(
+        &mut self,
+        seq: usize,
+        tokens: &[u32],
+        cancel: &AtomicBool,
+    ) -> Result<&[f32], RuntimeError> {
+        self.append_tail(seq, tokens, 1, cancel)
+    }
+
+    /// As [`Session::append`], with the logits after each of the last `tail` tokens,
+    /// `[tail, vocab]`. More than one is for few tokens: all must fit one batch.
+    ///
+    /// # Errors
+    /// As [`Session::append`].
+    ///
+    /// # Panics
+    /// When `tail` is more than one and there are more tokens than [`Cpu::max_rows`].
+    pub fn append_tail(
+        &mut self,
+        seq: usize,
+        tokens: &[u32],
+        tail: usize,
+        cancel: &AtomicBool,
+    ) -> Result<&[f32], RuntimeError> {
+        let batches = tokens.len().div_ceil(self.cpu.max_rows());
+        assert!(tail <= 1 || batches <= 1, "a tail of {tail} rows spans batches");
+        let tail = tail.min(tokens.len());
+        self.fits(seq, tokens.len())?;
+        for (i, part) in tokens.chunks(self.cpu.max_rows()).enumerate() {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(RuntimeError::Cancelled);
+            }
+            let last = i + 1 == batches;
+            self.run(seq, part, |at, n| last && at + tail >= n)?;
+        }
+        Ok(self.cpu.logits(tail * self.model.weights().vocab()))
+    }
+
+    /// Appends `tokens` to a sequence and hands the logits of every position to `each`, in pieces
+    /// of `[positions, vocab]`.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn append_all_logits<E: From<RuntimeError>>(
+        &mut self,
+        seq: usize,
+        tokens: &[u32],
+        mut each: impl FnMut(&[f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        /// Rows in a piece: 64 rows of a 262144-word vocabulary are 64 MiB.
+        const PIECE: usize = 64;
+        self.fits(seq, tokens.len())?;
+        for part in tokens.chunks(PIECE.min(self.cpu.max_rows())) {
+            self.run(seq, part, |_, _| true)?;
+            each(self.cpu.logits(part.len() * self.model.weights().vocab()))?;
+        }
+        Ok(())
+    }
+
+    /// Appends `tokens` to a sequence and returns the residual stream after the embedding and after
+    /// each layer, `[layers + 1, positions, hidden]`: where two models part.
+    ///
+    /// # Errors
+    /// As [`Session::forward`]; [`RuntimeError::ContextFull`] also when there are more tokens than
+    /// [`Cpu::max_rows`].
+    pub fn residuals(&mut self, seq: usize, tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
+        self.fits(seq, tokens.len())?;
+        if tokens.len() > self.cpu.max_rows() {
+            let capacity = self.cpu.max_rows();
+            return Err(RuntimeError::ContextFull { needed: tokens.len(), capacity });
+        }
+        let start = self.cache.len(seq);
+        let mut batch = Batch::default();
+        for (i, &token) in tokens.iter().enumerate() {
+            // All rows want logits, so that the last layer keeps all of them.
+            batch.push(Row { token, seq, pos: start + i }, true);
+        }
+        check(&self.model, &self.cache, &batch)?;
+        self.cache.set_len(seq, start + tokens.len());
+        self.cpu.residuals(&self.model, &batch, &self.cache)
+    }
+
+    /// One batch of one sequence; `wanted(i, n)` says which of its n rows want logits.
+    fn run(
+        &mut self,
+        seq: usize,
+        tokens: &[u32],
+        wanted: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), RuntimeError> {
+        if seq >= self.cache.sequences() {
+            return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        let start = self.cache.len(seq);
+        for (i, &token) in tokens.iter().enumerate() {
+            batch.push(Row { token, seq, pos: start + i }, wanted(i, tokens.len()));
+        }
+        let result = self.forward(&batch).map(|_| ());
+        self.batch = batch;
+        result
+    }
+
+    fn fits(&self, seq: usize, more: usize) -> Result<(), RuntimeError> {
+        if seq >= self.cache.sequences() {
+            return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
+        }
+        let (needed, capacity) = (self.cache.len(seq) + more, self.cache.context());
+        if needed > capacity {
+            return Err(RuntimeError::ContextFull { needed, capacity });
+        }
+        Ok(())
+    }
+}
+
+/// A batch that would be served: known tokens, known sequences, consecutive positions that fit.
+fn check(model: &Model, cache: &KvCache, batch: &Batch) -> Result<(), RuntimeError> {
+    let vocab = model.weights().vocab();
+    let mut next: Vec<(usize, usize)> = Vec::new(); // (sequence, its next position)
+    for row in &batch.rows {
+        if row.token as usize >= vocab {
+            return Err(RuntimeError::Token { id: row.token, vocab });
+        }
+        if row.seq >= cache.sequences() {
+            return Err(RuntimeError::Sequence { seq: row.seq, seqs: cache.sequences() });
+        }
+        let at = match next.iter().position(|(s, _)| *s == row.seq) {
+            Some(at) => at,
+            None => {
+                next.push((row.seq, cache.len(row.seq)));
+                next.len() - 1
+            }
+        };
+        let len = next[at].1;
+        if row.pos != len {
+            return Err(RuntimeError::Position { seq: row.seq, len, found: row.pos });
+        }
+        if row.pos >= cache.context() {
+            return Err(RuntimeError::ContextFull {
+                needed: row.pos + 1,
+                capacity: cache.context(),
+            });
+        }
+        next[at].1 += 1;
+    }
+    Ok(())
+}

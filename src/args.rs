@@ -1,0 +1,323 @@
+//! The command line as it is typed. What it resolves to is decided where it is used.
+
+mod eval;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quant::DType;
+use runtime::KvType;
+
+pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
+use crate::commands::convert::ConvertArgs;
+
+/// Runs Gemma models, quantized, on the machine you own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lapidary",
+    version,
+    about = "Runs Gemma models, quantized, on the machine you own: offline, in one binary.",
+    after_help = "Examples:
+  lapidary demo                                  try it on the small model that comes along
+  lapidary convert gemma-3-1b-it                 a downloaded checkpoint becomes one .gguf file
+  lapidary run gemma-3-1b-it-q4_0.gguf           chat with it
+  lapidary run gemma-3-1b-it-q4_0.gguf -p \"Why is the sky blue?\"
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 130 stopped by Ctrl-C.
+`lapidary help COMMAND` says more about each."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Convert(ConvertArgs),
+    Run(RunArgs),
+    Inspect(InspectArgs),
+    Tokenize(TokenizeArgs),
+    Logits(LogitsArgs),
+    Bench(BenchArgs),
+    Eval(EvalArgs),
+    Compare(CompareArgs),
+    Demo(DemoArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Answer a prompt, or chat
+///
+/// With -p, or with a prompt piped in, the answer is written and that's it. Otherwise a chat opens
+/// on the terminal. The answer alone goes to standard output; everything else to standard error.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lapidary run model.gguf                                   chat; /help lists the commands
+  lapidary run model.gguf -p \"Three names for a cat?\"       one answer
+  lapidary run model.gguf -p \"Tell a story\" --seed 7        the same story every time
+  git diff | lapidary run model.gguf --system \"Summarise.\"  a prompt from a pipe
+  lapidary run model.gguf --raw -p \"Once upon a time\" -n 64 continue a text, no chat template")]
+pub(crate) struct RunArgs {
+    /// The model, a .gguf file
+    pub(crate) model: PathBuf,
+    /// Answer this and exit
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Stop after this many tokens [default: when the model is done]
+    #[arg(short = 'n', long = "tokens", value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Instructions for the whole conversation
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Draft tokens from what was said before: the same text, sooner for summaries and edits
+    #[arg(long)]
+    pub(crate) lookup: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+/// How the model is run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Positions the conversation can have [default: the model's own, up to 32768]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) ctx: Option<usize>,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub(crate) kv: Kv,
+    /// Threads [default: the large physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+}
+
+fn at_least_one(s: &str) -> Result<usize, String> {
+    match s.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
+/// Storage of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kv {
+    /// Half precision
+    F16,
+    /// Single precision, for comparing with a reference
+    F32,
+    /// 8 bits: half the memory of f16
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl Kv {
+    /// As typed and shown.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kv::F16 => "f16",
+            Kv::F32 => "f32",
+            Kv::Q8_0 => "q8_0",
+        }
+    }
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F16 => KvType::F16,
+            Kv::F32 => KvType::F32,
+            Kv::Q8_0 => KvType::Q8_0,
+        }
+    }
+}
+
+/// How the next token is chosen. What is not given comes from the file, else from Gemma's defaults.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sampling (defaults from the file)")]
+pub(crate) struct SamplingArgs {
+    /// Temperature; 0 always takes the likeliest token
+    #[arg(long, value_name = "T")]
+    pub(crate) temp: Option<f32>,
+    /// Only the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Only the likeliest tokens that make up this probability
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Only tokens at least this likely, relative to the likeliest
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+    /// Make recent tokens less likely; 1 leaves them
+    #[arg(long, value_name = "R")]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// The same seed gives the same text [default: a new one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Show what is in a model file
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lapidary inspect model.gguf              shapes, types, sizes, metadata
+  lapidary inspect model.gguf --tensors    every tensor besides
+  lapidary inspect model.gguf --json       the same for a program")]
+pub(crate) struct InspectArgs {
+    /// A .gguf file, of any architecture
+    pub(crate) model: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Turn text to token ids
+///
+/// No BOS is added. Control tokens such as <end_of_turn> are text unless --special is given.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lapidary tokenize model.gguf \"Hello, world\"
+  lapidary tokenize model.gguf --json - < text.txt")]
+pub(crate) struct TokenizeArgs {
+    /// The model, a .gguf file
+    pub(crate) model: PathBuf,
+    /// The text, or - to read it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) text: String,
+    /// Write the ids as a JSON array, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Let control tokens in the text be control tokens
+    #[arg(long)]
+    pub(crate) special: bool,
+}
+
+/// Write the logits of every position to a NumPy file
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("input").required(true).args(["tokens", "prompt"])),
+    after_help = "Examples:
+  lapidary logits model.gguf --tokens 2,9259,1902 --kv f32 -o logits.npy
+  lapidary logits model.gguf --prompt \"Hello\" -o logits.npy
+
+The file is float32, [positions, vocabulary], C order. --prompt puts BOS in front where the model
+wants it, and applies no chat template."
+)]
+pub(crate) struct LogitsArgs {
+    /// The model, a .gguf file
+    pub(crate) model: PathBuf,
+    /// Token ids
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',')]
+    pub(crate) tokens: Vec<u32>,
+    /// A text to be tokenized
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Where to write
+    #[arg(short, long, value_name = "OUT.npy")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// Measure how fast a model runs here
+///
+/// Each figure stands beside what this machine can do at best, measured in the same run: decoding as
+/// a share of the read bandwidth, reading a prompt as a share of the int8 peak.
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("what").required(true).args(["model", "shape"])),
+    after_help = "Examples:
+  lapidary bench model.gguf
+  lapidary bench --shape gemma-3-4b              before downloading it: random weights
+  lapidary bench model.gguf -p 512,8192 -n 128 -d 0,8192
+
+Tests: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens one by one, tg128@d8192 does so
+after 8192 tokens of context."
+)]
+pub(crate) struct BenchArgs {
+    /// The model, a .gguf file
+    pub(crate) model: Option<PathBuf>,
+    /// Random weights in the shape of a Gemma, such as gemma-3-1b
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shape: Option<String>,
+    /// Type of the shape's matrices [default: q4_0]
+    #[arg(long = "type", value_name = "TYPE", requires = "shape", value_parser = dtype)]
+    pub(crate) dtype: Option<DType>,
+    /// Type of the shape's embedding [default: q8_0 with q4_0, else the same]
+    #[arg(long = "embed-type", value_name = "TYPE", requires = "shape", value_parser = dtype)]
+    pub(crate) embed: Option<DType>,
+    /// Prompt lengths
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "512")]
+    pub(crate) prompt: Vec<usize>,
+    /// Numbers of tokens to generate
+    #[arg(short = 'n', long, value_name = "N,…", value_delimiter = ',', default_value = "128")]
+    pub(crate) generate: Vec<usize>,
+    /// Tokens in the context before the test
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    pub(crate) depth: Vec<usize>,
+    /// Repetitions of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    pub(crate) repetitions: usize,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    pub(crate) kv: Kv,
+    /// Threads [default: the large physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = BenchOutput::Md)]
+    pub(crate) output: BenchOutput,
+}
+
+fn dtype(s: &str) -> Result<DType, String> {
+    DType::from_name(s).ok_or_else(|| {
+        let names: Vec<_> = DType::ALL.iter().map(|d| d.name()).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
+/// What `bench` prints.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BenchOutput {
+    /// A Markdown table
+    Md,
+    /// JSON
+    Json,
+    /// Comma-separated values
+    Csv,
+}
+
+/// Convert the small model that comes along, and let it answer
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The folder that holds the demo checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
+    /// Threads [default: the large physical cores this process may use]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Write completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  lapidary completions bash > ~/.local/share/bash-completion/completions/lapidary")]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

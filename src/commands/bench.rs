@@ -1,0 +1,328 @@
+//! `lapidary bench`: how fast a model runs here, beside what this machine can do at best.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use quant::DType;
+use quant::kernels::{Kernels, ceiling};
+use runtime::synthetic::{SHAPES, Shape};
+use runtime::{KvType, Model, Session, SessionOptions};
+use serde_json::json;
+
+use crate::args::{BenchArgs, BenchOutput};
+use crate::format;
+
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    let kernels = Kernels::from_env()?;
+    let model = Arc::new(load(args)?);
+    let threads = args.threads.unwrap_or_else(runtime::cpu::default_threads);
+    let mut bench = Bench::new(model, kernels, threads, args)?;
+    let mut results = Vec::new();
+    for &depth in &args.depth {
+        let prompts = args.prompt.iter().filter(|&&n| n > 0).map(|&n| Test::Prefill(n));
+        let answers = args.generate.iter().filter(|&&n| n > 0).map(|&n| Test::Decode(n));
+        for test in prompts.chain(answers) {
+            eprint!("\r{:<40}", test.name(depth));
+            results.push(bench.measure(test, depth)?);
+        }
+    }
+    eprint!("\r{:<40}\r", "");
+    let machine = bench.machine();
+    match args.output {
+        BenchOutput::Md => print_md(&bench, &machine, &results),
+        BenchOutput::Json => println!("{:#}", as_json(&bench, &machine, &results)),
+        BenchOutput::Csv => print_csv(&results),
+    }
+    Ok(())
+}
+
+/// The model that is measured: a file, or a shape with random weights.
+fn load(args: &BenchArgs) -> Result<Model> {
+    let Some(name) = &args.shape else {
+        let path = args.model.as_deref().unwrap_or(Path::new(""));
+        return Ok(Model::open(path)?);
+    };
+    let Some(shape) = Shape::from_name(name) else {
+        let names: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
+        bail!("there is no shape {name:?}; there are {}", names.join(", "));
+    };
+    let dtype = args.dtype.unwrap_or(DType::Q4_0);
+    let embed = args.embed.unwrap_or(if dtype == DType::Q4_0 { DType::Q8_0 } else { dtype });
+    let bytes = shape.gguf(dtype, embed).with_context(|| format!("{name} in {dtype}"))?;
+    let label = format!("{name} {dtype}, embedding {embed}, random weights");
+    Ok(Model::from_bytes(label, bytes)?)
+}
+
+#[derive(Clone, Copy)]
+enum Test {
+    Prefill(usize),
+    Decode(usize),
+}
+
+impl Test {
+    fn name(self, depth: usize) -> String {
+        let name = match self {
+            Test::Prefill(n) => format!("pp{n}"),
+            Test::Decode(n) => format!("tg{n}"),
+        };
+        if depth == 0 { name } else { format!("{name}@d{depth}") }
+    }
+
+    fn tokens(self) -> usize {
+        match self {
+            Test::Prefill(n) | Test::Decode(n) => n,
+        }
+    }
+}
+
+/// One test's outcome: a figure a repetition.
+struct Outcome {
+    name: String,
+    test: Test,
+    tokens_per_second: Vec<f64>,
+    /// Decode: bytes of weights and cache read, GB/s. Prefill: multiply-adds of the matmuls, GOPS.
+    rate: Vec<f64>,
+    /// That rate as a share of the ceiling measured just before.
+    share: Vec<f64>,
+}
+
+struct Bench {
+    session: Session,
+    kernels: Kernels,
+    threads: usize,
+    repetitions: usize,
+    /// What the ceiling of reading is measured on.
+    buffer: Vec<u8>,
+    read_gb_s: Vec<f64>,
+    int8_gops: Vec<f64>,
+    filled: Option<usize>,
+}
+
+/// How long one measurement of a ceiling takes.
+const CEILING: Duration = Duration::from_millis(120);
+
+impl Bench {
+    fn new(model: Arc<Model>, kernels: Kernels, threads: usize, args: &BenchArgs) -> Result<Self> {
+        let longest = args.prompt.iter().chain(&args.generate).max().copied().unwrap_or(0);
+        let deepest = args.depth.iter().max().copied().unwrap_or(0);
+        let options = SessionOptions {
+            context: Some(longest + deepest + 1),
+            kv_type: KvType::from(args.kv),
+            threads: Some(threads),
+            kernels,
+            ..SessionOptions::default()
+        };
+        let session = Session::new(model, &options)?;
+        // Larger than any cache, and touched, so that it is memory that is read.
+        let buffer = vec![1u8; 512 << 20];
+        Ok(Bench {
+            session,
+            kernels,
+            threads,
+            repetitions: args.repetitions.max(1),
+            buffer,
+            read_gb_s: Vec::new(),
+            int8_gops: Vec::new(),
+            filled: None,
+        })
+    }
+
+    /// Runs a test: once to warm up, then the repetitions, each right after the ceilings.
+    fn measure(&mut self, test: Test, depth: usize) -> Result<Outcome> {
+        let mut out = Outcome {
+            name: test.name(depth),
+            test,
+            tokens_per_second: Vec::new(),
+            rate: Vec::new(),
+            share: Vec::new(),
+        };
+        for repetition in 0..=self.repetitions {
+            self.fill(depth)?;
+            let read = ceiling::read_bandwidth(&self.buffer, self.threads, CEILING);
+            let int8 = ceiling::int8_peak(self.kernels, self.threads, CEILING);
+            let start = Instant::now();
+            self.run(test)?;
+            let per_second = test.tokens() as f64 / start.elapsed().as_secs_f64();
+            self.filled = None;
+            if repetition == 0 {
+                continue;
+            }
+            self.read_gb_s.push(read);
+            self.int8_gops.extend(int8);
+            let (rate, ceiling) = match test {
+                Test::Decode(n) => {
+                    (per_second * self.bytes_per_token(depth + n / 2) / 1e9, Some(read))
+                }
+                Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, int8),
+            };
+            out.tokens_per_second.push(per_second);
+            out.rate.push(rate);
+            out.share.extend(ceiling.map(|c| rate / c));
+        }
+        Ok(out)
+    }
+
+    /// Brings the cache to `depth` positions.
+    fn fill(&mut self, depth: usize) -> Result<()> {
+        if self.filled != Some(depth) {
+            let left = self.session.truncate(0, depth);
+            let tokens = tokens(left, depth - left.min(depth), self.vocab());
+            self.session.append(0, &tokens, &AtomicBool::new(false))?;
+            self.filled = Some(depth);
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, test: Test) -> Result<()> {
+        let go = AtomicBool::new(false);
+        let vocab = self.vocab();
+        let at = self.session.cache().len(0);
+        match test {
+            Test::Prefill(n) => {
+                self.session.append(0, &tokens(at, n, vocab), &go)?;
+            }
+            Test::Decode(n) => {
+                for token in tokens(at, n, vocab) {
+                    self.session.append(0, &[token], &go)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn vocab(&self) -> usize {
+        self.session.model().weights().vocab()
+    }
+
+    /// Bytes that one token reads: every matrix, and the keys and values of what it sees.
+    fn bytes_per_token(&self, position: usize) -> f64 {
+        let model = self.session.model();
+        let weights: usize = model.weights().matrices().map(|w| w.bytes.len()).sum();
+        (weights + self.session.cache().bytes_read(position)) as f64
+    }
+
+    /// Operations of the matmuls for one token of a prompt (two a weight; the head is computed
+    /// for the last token only and not counted).
+    fn ops_per_token(&self) -> f64 {
+        let layers = &self.session.model().weights().layers;
+        let weights: usize = layers
+            .iter()
+            .flat_map(|l| [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down])
+            .map(|w| w.rows * w.cols)
+            .sum();
+        2.0 * weights as f64
+    }
+
+    fn machine(&self) -> Machine {
+        Machine {
+            read_gb_s: median(&self.read_gb_s),
+            int8_gops: (!self.int8_gops.is_empty()).then(|| median(&self.int8_gops)),
+        }
+    }
+}
+
+struct Machine {
+    read_gb_s: f64,
+    int8_gops: Option<f64>,
+}
+
+/// `n` ids that are not all the same, and the same in every run.
+fn tokens(from: usize, n: usize, vocab: usize) -> Vec<u32> {
+    (from..from + n).map(|i| (4 + (i * 7919) % (vocab - 4).max(1)) as u32).collect()
+}
+
+fn median(x: &[f64]) -> f64 {
+    let mut x = x.to_vec();
+    x.sort_by(f64::total_cmp);
+    x.get(x.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn least(x: &[f64]) -> f64 {
+    x.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn most(x: &[f64]) -> f64 {
+    x.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
+    let model = bench.session.model();
+    println!("{}, {}", model.path().display(), format::bytes(model.bytes().len() as u64));
+    let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
+    println!(
+        "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}\n",
+        bench.threads,
+        bench.kernels.isa(),
+        machine.read_gb_s,
+    );
+    println!("| test | tokens/s | min – max | rate | of the ceiling |");
+    println!("|---|---:|---:|---:|---:|");
+    for r in results {
+        let (unit, ceiling) = match r.test {
+            Test::Prefill(_) => ("GOPS", "of int8 peak"),
+            Test::Decode(_) => ("GB/s", "of read bandwidth"),
+        };
+        let share = match r.share.is_empty() {
+            true => "-".into(),
+            false => format!("{:.0}% {ceiling}", 100.0 * median(&r.share)),
+        };
+        println!(
+            "| {} | {:.1} | {:.1} – {:.1} | {:.1} {unit} | {share} |",
+            r.name,
+            median(&r.tokens_per_second),
+            least(&r.tokens_per_second),
+            most(&r.tokens_per_second),
+            median(&r.rate),
+        );
+    }
+}
+
+fn print_csv(results: &[Outcome]) {
+    println!(
+        "test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,share_of_int8_peak"
+    );
+    for r in results {
+        let pair = [median(&r.rate), median(&r.share)].map(|v| format!("{v:.4}")).join(",");
+        let (read, int8) = match r.test {
+            Test::Decode(_) => (pair, ",".into()),
+            Test::Prefill(_) => (",".into(), pair),
+        };
+        let t = &r.tokens_per_second;
+        println!("{},{:.3},{:.3},{:.3},{read},{int8}", r.name, median(t), least(t), most(t));
+    }
+}
+
+fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> serde_json::Value {
+    let tests: Vec<_> = results
+        .iter()
+        .map(|r| {
+            let t = &r.tokens_per_second;
+            let (rate, share) = match r.test {
+                Test::Decode(_) => ("gb_per_second", "share_of_read_bandwidth"),
+                Test::Prefill(_) => ("gops", "share_of_int8_peak"),
+            };
+            let mut test = json!({
+                "test": r.name,
+                "tokens_per_second": {"median": median(t), "min": least(t), "max": most(t)},
+            });
+            test[rate] = json!(median(&r.rate));
+            if !r.share.is_empty() {
+                test[share] = json!(median(&r.share));
+            }
+            test
+        })
+        .collect();
+    json!({
+        "model": bench.session.model().path().display().to_string(),
+        "machine": {
+            "read_gb_s": machine.read_gb_s,
+            "int8_gops": machine.int8_gops,
+            "threads": bench.threads,
+            "isa": bench.kernels.isa().name(),
+        },
+        "tests": tests,
+    })
+}

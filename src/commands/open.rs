@@ -1,0 +1,60 @@
+//! From what was typed to an opened model and a session.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use runtime::sampler::SamplingParams;
+use runtime::{Model, Session, SessionOptions};
+
+use crate::args::{EngineArgs, SamplingArgs};
+
+/// Opens a model and says on standard error what it warns of.
+pub(super) fn model(path: &Path) -> Result<Arc<Model>> {
+    let model = Model::open(path)?;
+    for warning in model.warnings() {
+        eprintln!("lapidary: {}: {warning}", path.display());
+    }
+    Ok(Arc::new(model))
+}
+
+/// A session with one sequence.
+pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
+    let kernels = quant::kernels::Kernels::from_env()?;
+    let options = SessionOptions {
+        context: args.ctx,
+        kv_type: args.kv.into(),
+        threads: args.threads,
+        kernels,
+        ..SessionOptions::default()
+    };
+    Ok(Session::new(model, &options)?)
+}
+
+/// The file's sampling defaults with what was typed over them.
+pub(super) fn sampling(model: &Model, args: &SamplingArgs) -> SamplingParams {
+    let mut p = model.sampling().clone();
+    if let Some(v) = args.temp {
+        p.temperature = v;
+    }
+    if let Some(v) = args.top_k {
+        p.top_k = v;
+    }
+    if let Some(v) = args.top_p {
+        p.top_p = v;
+    }
+    if let Some(v) = args.min_p {
+        p.min_p = v;
+    }
+    if let Some(v) = args.repeat_penalty {
+        p.repeat_penalty = v;
+    }
+    p.seed = args.seed.unwrap_or_else(fresh_seed);
+    p
+}
+
+/// A seed that nobody chose: the standard library's randomness for hash maps is the system's.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

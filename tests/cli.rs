@@ -1,0 +1,240 @@
+//! The program as people run it.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::LazyLock;
+
+use assert_cmd::Command;
+use quant::DType;
+
+/// The demo checkpoint, converted once for all tests.
+static DEMO: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
+    let dir = common::convert_dir(&demo_dir(), DType::Q8_0, DType::Q8_0);
+    let path = dir.path().join("model.gguf");
+    (dir, path)
+});
+
+fn demo_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")
+}
+
+fn demo() -> &'static str {
+    DEMO.1.to_str().unwrap()
+}
+
+fn lapidary(args: &[&str]) -> Output {
+    Command::cargo_bin("lapidary").unwrap().args(args).output().unwrap()
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8(out.stdout.clone()).unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn demo_converts_and_answers() {
+    let out = lapidary(&["demo"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let text = stdout(&out);
+    for name in ["bf16", "q8_0", "q4_0"] {
+        assert!(text.contains(name), "{text}");
+    }
+    assert_eq!(text.matches("Paris").count(), 3, "one right answer a type: {text}");
+}
+
+#[test]
+fn run_writes_the_answer_alone_to_stdout() {
+    let out = lapidary(&["run", demo(), "-p", "What is the capital of France?", "--temp", "0"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    assert_eq!(stdout(&out), "The capital of France is Paris.\n");
+    let figures = stderr(&out);
+    assert!(figures.contains("tokens/s") && figures.contains("first token after"), "{figures}");
+}
+
+#[test]
+fn a_prompt_can_be_piped_in() {
+    let mut run = Command::cargo_bin("lapidary").unwrap();
+    let out = run
+        .args(["run", demo(), "--temp", "0"])
+        .write_stdin("What is the capital of France?")
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&out), "The capital of France is Paris.\n", "{}", stderr(&out));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let story = |seed: &str| {
+        let prompt = "Tell me a story about a fox.";
+        stdout(&lapidary(&["run", demo(), "-p", prompt, "--temp", "1.5", "--seed", seed]))
+    };
+    let first = story("7");
+    assert!(first.len() > 50, "{first}");
+    assert_eq!(first, story("7"));
+    assert_ne!(first, story("8"));
+}
+
+#[test]
+fn control_tokens_in_a_prompt_are_text() {
+    let text = "<end_of_turn>";
+    let plain = stdout(&lapidary(&["tokenize", demo(), "--json", text]));
+    let parsed = stdout(&lapidary(&["tokenize", demo(), "--json", "--special", text]));
+    assert_eq!(parsed.trim(), "[106]");
+    let ids: Vec<u32> = serde_json::from_str(&plain).unwrap();
+    assert!(ids.len() > 1 && !ids.contains(&106), "{plain}");
+}
+
+#[test]
+fn tokenize_reads_standard_input() {
+    let mut run = Command::cargo_bin("lapidary").unwrap();
+    let out = run.args(["tokenize", demo(), "--json", "-"]).write_stdin("a fox").output().unwrap();
+    assert_eq!(stdout(&out), stdout(&lapidary(&["tokenize", demo(), "--json", "a fox"])));
+}
+
+#[test]
+fn logits_are_a_numpy_file_of_every_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let npy = dir.path().join("out.npy");
+    let tokens = "2,105,310,7,41";
+    let path = npy.to_str().unwrap();
+    let out = lapidary(&["logits", demo(), "--tokens", tokens, "--kv", "f32", "-o", path]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let bytes = std::fs::read(&npy).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let got: Vec<f32> = bytes[header..]
+        .chunks_exact(4)
+        .map(|c| f32::from_le_bytes(c.try_into().unwrap()))
+        .collect();
+    let options = runtime::SessionOptions {
+        kv_type: runtime::KvType::F32,
+        ..runtime::SessionOptions::default()
+    };
+    let ids = [2, 105, 310, 7, 41];
+    let want = common::logits(&common::open(DEMO.0.path()), &options, &ids, &[]);
+    assert_eq!(got, want);
+}
+
+#[test]
+fn inspect_speaks_json() {
+    let out = lapidary(&["inspect", demo(), "--tensors", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert_eq!(json["metadata"]["general.architecture"], "gemma3");
+    assert!(json["tensors"].as_array().unwrap().iter().any(|t| t["name"] == "token_embd.weight"));
+    let text = stdout(&lapidary(&["inspect", demo()]));
+    assert!(text.contains("q8_0") && text.contains("gemma3.block_count"), "{text}");
+}
+
+#[test]
+fn bench_reports_shares_of_what_the_machine_can_do() {
+    let out =
+        lapidary(&["bench", demo(), "-p", "64", "-n", "8", "-d", "0,16", "-r", "2", "-o", "json"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert!(json["machine"]["read_gb_s"].as_f64().unwrap() > 0.0);
+    let names: Vec<_> = json["tests"].as_array().unwrap().iter().map(|t| &t["test"]).collect();
+    assert_eq!(names, ["pp64", "tg8", "pp64@d16", "tg8@d16"]);
+    for test in json["tests"].as_array().unwrap() {
+        assert!(test["tokens_per_second"]["median"].as_f64().unwrap() > 0.0, "{test}");
+    }
+}
+
+#[test]
+fn completions_name_every_verb() {
+    let text = stdout(&lapidary(&["completions", "bash"]));
+    for verb in ["convert", "run", "inspect", "tokenize", "logits", "bench", "demo"] {
+        assert!(text.contains(verb), "{verb}");
+    }
+}
+
+#[test]
+fn wrong_use_exits_with_2() {
+    for args in [
+        &["run"][..],
+        &["frobnicate"],
+        &["logits", "model.gguf", "-o", "x.npy"],
+        &["run", "model.gguf", "--kv", "q3"],
+        &["run", "model.gguf", "--threads", "0"],
+        &["bench"],
+        &["convert"],
+    ] {
+        assert_eq!(lapidary(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn failures_exit_with_1_and_say_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = dir.path().join("cut.gguf");
+    let bytes = std::fs::read(demo()).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let empty = dir.path().join("empty.gguf");
+    std::fs::write(&empty, b"").unwrap();
+    let out_npy = dir.path().join("x.npy");
+    let path = |p: &Path| p.to_str().unwrap().to_owned();
+    let cases: [(Vec<String>, &str); 7] = [
+        (vec!["run".into(), "no-such.gguf".into(), "-p".into(), "x".into()], "no-such.gguf"),
+        (vec!["run".into(), path(&cut), "-p".into(), "x".into()], "truncated"),
+        (vec!["inspect".into(), path(&empty)], "not a GGUF file"),
+        (vec!["run".into(), path(dir.path()), "-p".into(), "x".into()], "not a file"),
+        (
+            vec![
+                "logits".into(),
+                demo().into(),
+                "--tokens".into(),
+                "99999".into(),
+                "-o".into(),
+                path(&out_npy),
+            ],
+            "99999",
+        ),
+        (
+            vec![
+                "run".into(),
+                demo().into(),
+                "-p".into(),
+                "hello hello hello".into(),
+                "--ctx".into(),
+                "4".into(),
+            ],
+            "--ctx",
+        ),
+        (
+            vec![
+                "run".into(),
+                demo().into(),
+                "-p".into(),
+                "x".into(),
+                "--top-p".into(),
+                "7".into(),
+            ],
+            "top_p",
+        ),
+    ];
+    for (args, needle) in cases {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let out = lapidary(&args);
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {}", stderr(&out));
+        assert!(stderr(&out).contains(needle), "{args:?}: {}", stderr(&out));
+        assert!(!stderr(&out).contains("panicked"), "{args:?}: {}", stderr(&out));
+    }
+    assert!(!out_npy.exists(), "a failure leaves no half-written file");
+}
+
+#[test]
+fn a_forced_instruction_set_is_used_or_refused() {
+    let with = |isa: &str| {
+        let mut run = Command::cargo_bin("lapidary").unwrap();
+        let args = ["run", demo(), "-p", "What is the capital of France?", "--temp", "0"];
+        run.env("LAPIDARY_ISA", isa).args(args).output().unwrap()
+    };
+    assert_eq!(stdout(&with("scalar")), "The capital of France is Paris.\n");
+    let refused = with("sse9");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("scalar"), "lists what there is: {}", stderr(&refused));
+}

@@ -1,0 +1,121 @@
+"""Trains the trunk, and from it the plain and the quantization-aware branch.
+
+    python train.py trunk  --out DIR --steps 1600
+    python train.py plain  --out DIR --steps 800
+    python train.py qat    --out DIR --steps 800
+
+The trunk runs at a constant learning rate; each branch starts from the trunk's weights, sees
+the same batches in the same order, and lets the rate fall to zero. The only difference: in the
+`qat` branch the forward and backward pass use the weights as Q4_0 (embedding: Q8_0) holds them.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+import batches
+import tokenizer
+from model import Config, Gemma3
+from quantize import quantized
+
+SEED = 20
+MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 0.02, 0.004, 0.02
+WARMUP = 100
+
+
+class Muon:
+    """Momentum, then the nearest orthogonal matrix as the step. Matrices of one shape go together."""
+
+    def __init__(self, parameters, momentum=0.95):
+        groups = {}
+        for p in parameters:
+            groups.setdefault(p.shape, []).append(p)
+        self.groups = [(ps, torch.zeros(len(ps), *shape)) for shape, ps in groups.items()]
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def step(self, rate):
+        for ps, buffer in self.groups:
+            grad = torch.stack([p.grad for p in ps])
+            buffer.lerp_(grad, 1 - self.momentum)
+            update = orthogonal(grad.lerp(buffer, self.momentum))
+            update *= rate * max(1.0, update.shape[1] / update.shape[2]) ** 0.5
+            for p, u in zip(ps, update):
+                p.mul_(1 - rate * WEIGHT_DECAY).sub_(u)
+
+
+def orthogonal(g, steps=5):
+    """Newton-Schulz iteration on a batch of matrices."""
+    tall = g.shape[1] > g.shape[2]
+    x = (g.mT if tall else g).bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.mT if tall else x).float()
+
+
+def run(out, branch, steps):
+    torch.manual_seed(SEED)
+    words = tokenizer.load(out)
+    model = Gemma3(Config())
+    if branch != "trunk":
+        model.load_state_dict(torch.load(out / "trunk.pt"))
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.dim() == 1 or "embed" in n]
+    muon = Muon(matrices)
+    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    loss_of = torch.compile(model.loss, dynamic=False)
+    stream = batches.training(words, SEED if branch == "trunk" else SEED + 1)
+    names = dict(model.named_parameters())
+    started, smooth = time.time(), None
+    for step in range(steps):
+        fall = 1.0 if branch == "trunk" else 1 - step / steps
+        rate = min(1.0, (step + 1) / WARMUP) * fall
+        if branch == "qat":
+            # Straight-through: gradients are taken at the quantized weights, steps at the master ones.
+            master = {n: p.detach().clone() for n, p in names.items()}
+            set_weights(names, quantized(model, "q4_0"))
+        batch = next(stream)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(**batch, dtype=torch.bfloat16)
+        loss.backward()
+        if branch == "qat":
+            set_weights(names, master)
+        torch.nn.utils.clip_grad_norm_(others, 1.0)
+        adam.param_groups[0]["lr"] = OTHER_RATE * rate
+        muon.step(MATRIX_RATE * rate)
+        adam.step()
+        model.zero_grad()
+        smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
+        if step % 100 == 99:
+            per = (step + 1) * batches.TOKENS / (time.time() - started)
+            print(f"{branch} {step + 1:5d}  loss {smooth:.4f}  {per:.0f} tokens/s", flush=True)
+        if branch == "trunk" and step % 200 == 199:
+            torch.save(model.state_dict(), out / "trunk.pt")
+    torch.save(model.state_dict(), out / f"{branch}.pt")
+
+
+@torch.no_grad()
+def set_weights(parameters, values):
+    for name, value in values.items():
+        parameters[name].copy_(value)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("branch", choices=["trunk", "plain", "qat"])
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--steps", type=int, required=True)
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.branch == "trunk":
+        tokenizer.write(args.out, SEED)
+    run(args.out, args.branch, args.steps)
+
+
+if __name__ == "__main__":
+    main()
