@@ -1,6 +1,7 @@
 //! Kernels against the ceilings of the machine: decode as a share of the read bandwidth, prefill as
 //! a share of the int8 peak. The ceiling is measured again before every kernel, and each pair runs
-//! several times: on a machine with neighbours only the best pairs mean anything.
+//! several times; rates are per second of processor time. So the shares mean something even on a
+//! machine with neighbours, as far as those do not use the memory.
 //!
 //! ```text
 //! cargo bench -p lapidary-quant --bench kernels [-- FILTER...]
@@ -8,10 +9,11 @@
 //!
 //! A filter is a piece of a line's name, such as `avx512`, `prefill`, `q4_0` or `2t`.
 
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use lapidary_quant::codec::QK;
-use lapidary_quant::kernels::ceiling::{int8_peak, read_bandwidth};
+use lapidary_quant::kernels::ceiling::{int8_peak, rate, read_bandwidth};
 use lapidary_quant::kernels::{Isa, Kernels, Rows, Scratch};
 use lapidary_quant::{DType, Matrix};
 
@@ -64,29 +66,16 @@ impl Acts {
     }
 }
 
-/// Seconds that one multiplication takes on `threads` threads.
-fn time(kernels: Kernels, w: Matrix<'_>, x: &Acts, threads: usize, min: Duration) -> f64 {
+/// Multiplications a second on `threads` threads, each of which has a part of the rows.
+fn speed(kernels: Kernels, w: Matrix<'_>, x: &Acts, threads: usize, min: Duration) -> f64 {
     let part = w.rows().div_ceil(threads).next_multiple_of(16);
-    let barrier = std::sync::Barrier::new(threads);
-    std::thread::scope(|s| {
-        let each: Vec<_> = (0..threads)
-            .map(|t| {
-                let barrier = &barrier;
-                s.spawn(move || {
-                    let rows = (t * part).min(w.rows())..((t + 1) * part).min(w.rows());
-                    let mut y = vec![0.0; x.n * rows.len()];
-                    let (ld, mut scratch) = (rows.len(), Scratch::default());
-                    barrier.wait();
-                    let (begin, mut times) = (Instant::now(), 0);
-                    while times < 1 || begin.elapsed() < min {
-                        kernels.matmul(w, rows.clone(), x.rows(), &mut y, ld, &mut scratch);
-                        times += 1;
-                    }
-                    begin.elapsed().as_secs_f64() / f64::from(times)
-                })
-            })
-            .collect();
-        each.into_iter().map(|t| t.join().expect("a worker")).fold(0.0, f64::max)
+    let memory: Vec<_> =
+        (0..threads).map(|_| Mutex::new((vec![0.0; x.n * part], Scratch::default()))).collect();
+    rate(threads, min, |t| {
+        let rows = (t * part).min(w.rows())..((t + 1) * part).min(w.rows());
+        let (y, scratch) = &mut *memory[t].lock().expect("no other thread");
+        kernels.matmul(w, rows.clone(), x.rows(), y, part, scratch);
+        rows.len() as f64 / w.rows() as f64
     })
 }
 
@@ -135,8 +124,8 @@ fn main() {
                         let x = Acts::new(n, cols);
                         report(&name, "GB/s", || {
                             let ceiling = read_bandwidth(&big, threads, Duration::from_millis(150));
-                            let s = time(kernels, w, &x, threads, Duration::from_millis(60));
-                            (data.len() as f64 / s / 1e9, ceiling)
+                            let speed = speed(kernels, w, &x, threads, Duration::from_millis(60));
+                            (data.len() as f64 * speed / 1e9, ceiling)
                         });
                     }
                 }
@@ -151,9 +140,9 @@ fn main() {
                         let x = Acts::new(n, cols);
                         report(&name, "GOPS", || {
                             let ceiling = int8_peak(kernels, threads, Duration::from_millis(5));
-                            let s = time(kernels, w, &x, threads, Duration::from_millis(15));
+                            let speed = speed(kernels, w, &x, threads, Duration::from_millis(15));
                             let ops = 2.0 * (rows * cols * n) as f64;
-                            (ops / s / 1e9, ceiling.unwrap_or(f64::NAN))
+                            (ops * speed / 1e9, ceiling.unwrap_or(f64::NAN))
                         });
                     }
                 }

@@ -23,9 +23,9 @@ pub(super) struct Step {
     pub(super) lo: __m512i,
     /// Dword `4l + b`: weights `16 + 4l .. 16 + 4l + 4` of block `b`.
     pub(super) hi: __m512i,
-    /// Dword `4l + b`: the scale of block `b`.
+    /// Element `b`: the scale of block `b`. Only the first four count.
     pub(super) d: __m512,
-    /// Dword `b`: the minimum of block `b`; the others are not used, and none where not `MINS`.
+    /// Element `b`: the minimum of block `b`, where `MINS`. Only the first four count.
     pub(super) m: __m512,
 }
 
@@ -93,7 +93,7 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     for (r, y) in rows.zip(y) {
         let row = w.row(r);
         let mut p = row.as_ptr();
-        let mut acc = _mm512_setzero_ps();
+        let mut acc = (_mm512_setzero_ps(), _mm_setzero_ps());
         for x in whole.chunks_exact(F::PARTS) {
             for line in 0..F::BYTES.div_ceil(64) {
                 let ahead = p.wrapping_add(AHEAD + 64 * line);
@@ -111,15 +111,18 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
             // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
             acc = unsafe { step::<F>(tail.as_ptr(), 0, x, acc) };
         }
-        *y = _mm512_reduce_add_ps(acc);
+        *y = _mm512_reduce_add_ps(_mm512_add_ps(acc.0, _mm512_zextps128_ps512(acc.1)));
     }
 }
+
+/// The sums of the products, and of the minimums.
+type Acc = (__m512, __m128);
 
 /// # Safety
 /// See [`Lanes::step`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: __m512) -> __m512 {
+unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
     // What is added once a block goes to the first of its dwords.
     const ONCE: __mmask16 = 0x000F;
     // SAFETY: the caller's promise.
@@ -134,23 +137,24 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: __m512) -> __
             _mm_load_ps(x.minsum.as_ptr()),
         )
     };
-    let scale = _mm512_broadcast_f32x4(scale);
+    // The scales are multiplied while they are four.
+    let spread = |d: __m512| _mm512_broadcast_f32x4(_mm_mul_ps(_mm512_castps512_ps128(d), scale));
+    let (mut acc, mut mins) = acc;
     let mut v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.lo, lo);
-    let mut acc = acc;
     if F::HALVES {
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(w.d, scale), acc);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
         // SAFETY: as above, and the caller's promise.
         let (init, d) = unsafe { (_mm_load_si128(x.init_hi.as_ptr().cast()), F::d_hi(p, part)) };
         v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.hi, hi);
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(d, scale), acc);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(d), acc);
     } else {
         v = _mm512_dpbusd_epi32(v, w.hi, hi);
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), _mm512_mul_ps(w.d, scale), acc);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
     }
     if F::MINS {
-        return _mm512_fmadd_ps(w.m, _mm512_maskz_broadcast_f32x4(ONCE, minsum), acc);
+        mins = _mm_fmadd_ps(_mm512_castps512_ps128(w.m), minsum, mins);
     }
-    acc
+    (acc, mins)
 }
 
 /// Lays the activations out for [`step`], the last step padded with zeros.

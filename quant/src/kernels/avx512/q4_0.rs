@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, scales, transpose};
+use super::words::{self, four};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_0;
@@ -11,29 +12,10 @@ pub(super) struct Q4_0;
 /// Bytes of a block.
 const BLOCK: usize = 18;
 
-/// Two registers hold the 36 words of four blocks: words 0..32 the one, 4..36 the other. Word `i` of a
-/// step is half a dword of block `i / 2 % 4`; where is it?
-const QUANTS: [i16; 32] = {
-    let mut idx = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        let word = i / 2 % 4 * 9 + 1 + i / 8 * 2 + i % 2;
-        idx[i] = if word < 32 { word } else { 32 + word - 4 } as i16;
-        i += 1;
-    }
-    idx
-};
-
-/// Where the scale of block `i % 4` is.
-const SCALES: [i16; 32] = {
-    let mut idx = [0; 32];
-    let mut i = 0;
-    while i < 16 {
-        idx[i] = (i % 4 * 9) as i16;
-        i += 1;
-    }
-    idx
-};
+/// First word of the second register: together they hold the 36 words of four blocks.
+const SECOND: usize = 4;
+const QUANTS: [i16; 32] = words::quants(BLOCK / 2, SECOND, 1);
+const SCALES: [i16; 32] = words::scales(BLOCK / 2, SECOND, 0);
 
 impl Lanes for Q4_0 {
     const OFFSET: i32 = 8;
@@ -47,18 +29,17 @@ impl Lanes for Q4_0 {
         let (a, b, quants, scales) = unsafe {
             (
                 _mm512_loadu_epi8(p.cast()),
-                _mm512_loadu_epi8(p.add(8).cast()),
+                _mm512_loadu_epi8(p.add(2 * SECOND).cast()),
                 _mm512_loadu_epi16(QUANTS.as_ptr()),
                 _mm512_loadu_epi16(SCALES.as_ptr()),
             )
         };
         let q = _mm512_permutex2var_epi16(a, quants, b);
         let mask = _mm512_set1_epi8(0x0F);
-        let d = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales, a));
         Step {
             lo: _mm512_and_si512(q, mask),
             hi: _mm512_and_si512(_mm512_srli_epi16::<4>(q), mask),
-            d: _mm512_cvtph_ps(d),
+            d: four(_mm512_permutexvar_epi16(scales, a)),
             m: _mm512_setzero_ps(),
         }
     }

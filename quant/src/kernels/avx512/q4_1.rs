@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, nibbles, scales, transpose};
-use super::words;
+use super::words::{self, four};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_1;
@@ -38,12 +38,12 @@ impl Lanes for Q4_1 {
         };
         let q = _mm512_permutex2var_epi16(a, quants, b);
         let mask = _mm512_set1_epi8(0x0F);
-        let half = |idx| _mm512_castsi512_si256(_mm512_permutex2var_epi16(a, idx, b));
+        let half = |idx| four(_mm512_permutex2var_epi16(a, idx, b));
         Step {
             lo: _mm512_and_si512(q, mask),
             hi: _mm512_and_si512(_mm512_srli_epi16::<4>(q), mask),
-            d: _mm512_cvtph_ps(half(d)),
-            m: _mm512_cvtph_ps(half(m)),
+            d: half(d),
+            m: half(m),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, dwords, nibbles, scales, transpose};
-use super::words;
+use super::words::{self, four};
 use crate::kernels::panel::Shape;
 
 /// Values (q - 16) · d.
@@ -75,7 +75,7 @@ impl<const BLOCK: usize> Lanes for Q5<BLOCK> {
             // SAFETY: the array has 64 bytes.
             _mm512_permutex2var_epi16(a, unsafe { _mm512_loadu_epi16(idx.as_ptr()) }, b)
         };
-        let half = |idx| _mm512_cvtph_ps(_mm512_castsi512_si256(pick(idx)));
+        let half = |idx| four(pick(idx));
         let (mask, sixteen) = (_mm512_set1_epi8(0x0F), _mm512_set1_epi8(16));
         let q = pick(&Self::QUANTS);
         let join = |nibbles, bits| {

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, scales, transpose};
+use super::words::{self, four};
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q8_0;
@@ -11,30 +12,19 @@ pub(super) struct Q8_0;
 /// Bytes of a block.
 const BLOCK: usize = 34;
 
-/// Of the 68 words of four blocks, two registers hold 32 each, from the words `first` and `second`
-/// on. Blocks 0 and 1 are in the one, 2 and 3 in the other. Word `i` of a step is half a dword of block
-/// `i / 2 % 4`; where is it, if the step takes the 8 words from `from` on of each block's 17?
-const fn quants(first: usize, second: usize, from: usize) -> [i16; 32] {
+// Of the 68 words of four blocks, two registers hold the words 0 .. 32 and 32 .. 64.
+const LO: [i16; 32] = words::quants(BLOCK / 2, 32, 1);
+const SCALES: [i16; 32] = words::scales(BLOCK / 2, 32, 0);
+
+/// The last words are in neither: two others hold the words 8 .. 40, with all of the blocks 0 and 1
+/// that is wanted, and 36 .. 68, with that of the blocks 2 and 3.
+const HI: [i16; 32] = {
     let mut idx = [0; 32];
     let mut i = 0;
     while i < 32 {
         let block = i / 2 % 4;
-        let word = block * 17 + from + i / 8 * 2 + i % 2;
-        idx[i] = if block < 2 { word - first } else { 32 + word - second } as i16;
-        i += 1;
-    }
-    idx
-}
-
-const LO: [i16; 32] = quants(0, 32, 1);
-const HI: [i16; 32] = quants(8, 36, 9);
-
-/// Where the scale of block `i % 4` is in the registers that `LO` reads.
-const SCALES: [i16; 32] = {
-    let mut idx = [0; 32];
-    let mut i = 0;
-    while i < 16 {
-        idx[i] = (i % 4 * 17) as i16;
+        let word = block * (BLOCK / 2) + 9 + i / 8 * 2 + i % 2;
+        idx[i] = if block < 2 { word - 8 } else { 32 + word - 36 } as i16;
         i += 1;
     }
     idx
@@ -61,11 +51,11 @@ impl Lanes for Q8_0 {
             )
         };
         let shift = _mm512_set1_epi8(-128);
-        let scales = _mm512_castsi512_si256(_mm512_permutex2var_epi16(a, scales, b));
+        let scales = four(_mm512_permutex2var_epi16(a, scales, b));
         Step {
             lo: _mm512_xor_si512(_mm512_permutex2var_epi16(a, lo, b), shift),
             hi: _mm512_xor_si512(_mm512_permutex2var_epi16(c, hi, d), shift),
-            d: _mm512_cvtph_ps(scales),
+            d: scales,
             m: _mm512_setzero_ps(),
         }
     }
