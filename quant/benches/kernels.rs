@@ -1,5 +1,5 @@
 //! Kernels against the ceilings of the machine: decode as a share of the read bandwidth, prefill as
-//! a share of the int8 peak. The ceiling is measured again before every kernel, and each pair runs
+//! a share of the int8 peak (of the f32 peak, for float weights). The ceiling is measured again before every kernel, and each pair runs
 //! several times: on a machine with neighbours only the best pairs mean anything.
 //!
 //! ```text
@@ -11,12 +11,12 @@
 use std::time::{Duration, Instant};
 
 use lapidary_quant::codec::QK;
-use lapidary_quant::kernels::ceiling::{int8_peak, read_bandwidth};
-use lapidary_quant::kernels::{Isa, Kernels, Rows, Scratch};
+use lapidary_quant::kernels::ceiling::{f32_peak, int8_peak, read_bandwidth};
+use lapidary_quant::kernels::{Input, Isa, Kernels, Rows, Scratch};
 use lapidary_quant::{DType, Matrix};
 
-const DTYPES: [DType; 2] = [DType::Q4_0, DType::Q8_0];
-/// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B.
+/// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B. Formats with blocks of 256
+/// skip those that are not whole blocks.
 const SHAPES: [(usize, usize); 4] = [(1152, 1152), (6912, 1152), (1152, 6912), (2048, 5376)];
 const TOKENS: [usize; 4] = [16, 64, 128, 512];
 const ROUNDS: usize = 15;
@@ -34,19 +34,28 @@ fn noise(n: usize) -> Vec<u8> {
     out
 }
 
-/// Random bytes as weights: only the scales must be sane.
-fn weights(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
-    let row = dtype.row_bytes(cols).expect("whole blocks");
+/// Random bytes as weights: only the scales must be sane. Floats are all the same small number.
+/// `None` where rows are not whole blocks.
+fn weights(dtype: DType, rows: usize, cols: usize) -> Option<Vec<u8>> {
+    let row = dtype.row_bytes(cols)?;
+    if dtype.is_float() {
+        return Some(vec![0x11; row * rows]);
+    }
     let mut data = noise(row);
     for block in data.chunks_exact_mut(dtype.block_bytes()) {
-        block[..2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+        // Wherever a format has its one or two scales.
+        let end = block.len() - 2;
+        for at in [0, 2, end] {
+            block[at..at + 2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+        }
     }
-    data.repeat(rows)
+    Some(data.repeat(rows))
 }
 
 struct Acts {
     n: usize,
     cols: usize,
+    x: Vec<f32>,
     q: Vec<i8>,
     scale: Vec<f32>,
     sum: Vec<i32>,
@@ -56,11 +65,18 @@ impl Acts {
     fn new(n: usize, cols: usize) -> Self {
         let q: Vec<i8> = noise(n * cols).into_iter().map(|b| (b as i8).max(-127)).collect();
         let sum = q.chunks(QK).map(|b| b.iter().map(|&q| i32::from(q)).sum()).collect();
-        Acts { n, cols, q, scale: vec![0.01; n * cols / QK], sum }
+        Acts { n, cols, x: vec![0.5; n * cols], q, scale: vec![0.01; n * cols / QK], sum }
     }
 
     fn rows(&self) -> Rows<'_> {
-        Rows { n: self.n, cols: self.cols, x: &[], q: &self.q, scale: &self.scale, sum: &self.sum }
+        Rows {
+            n: self.n,
+            cols: self.cols,
+            x: &self.x,
+            q: &self.q,
+            scale: &self.scale,
+            sum: &self.sum,
+        }
     }
 }
 
@@ -122,7 +138,7 @@ fn main() {
     let big = noise(512 << 20);
     for isa in Isa::available().into_iter().filter(|&i| i != Isa::Scalar) {
         let kernels = Kernels::for_isa(isa).expect("available");
-        for dtype in DTYPES.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
+        for dtype in DType::ALL.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
             for &threads in &counts {
                 for n in [1, 2, 4, 8] {
                     for (rows, cols) in [(262144, 640), (262144, 1152), (32768, 6912)] {
@@ -130,7 +146,7 @@ fn main() {
                         if !wanted(&name) {
                             continue;
                         }
-                        let data = weights(dtype, rows, cols);
+                        let Some(data) = weights(dtype, rows, cols) else { continue };
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GB/s", || {
@@ -146,11 +162,15 @@ fn main() {
                         if !wanted(&name) {
                             continue;
                         }
-                        let data = weights(dtype, rows, cols);
+                        let Some(data) = weights(dtype, rows, cols) else { continue };
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GOPS", || {
-                            let ceiling = int8_peak(kernels, threads, Duration::from_millis(5));
+                            let peak = match Input::of(dtype) {
+                                Input::F32 => f32_peak,
+                                Input::Q8 => int8_peak,
+                            };
+                            let ceiling = peak(kernels, threads, Duration::from_millis(5));
                             let s = time(kernels, w, &x, threads, Duration::from_millis(15));
                             let ops = 2.0 * (rows * cols * n) as f64;
                             (ops / s / 1e9, ceiling.unwrap_or(f64::NAN))

@@ -6,6 +6,8 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::peak as neon;
 use super::prefetch::prefetch;
 use super::{Isa, Kernels};
 
@@ -94,6 +96,12 @@ fn int8_work(kernels: Kernels) -> Option<Work> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => Some(Box::new(|| unsafe { x86::vpmaddubsw_256() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonI8mm => Some(Box::new(|| unsafe { neon::smmla_128() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonDotprod => Some(Box::new(|| unsafe { neon::sdot_128() })),
         _ => None,
     }
 }
@@ -106,6 +114,9 @@ fn f32_work(kernels: Kernels) -> Option<Work> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::AvxVnni | Isa::Avx2 => Some(Box::new(|| unsafe { x86::fma_256() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonI8mm | Isa::NeonDotprod => Some(Box::new(|| unsafe { neon::fma_128() })),
         _ => None,
     }
 }
