@@ -1,7 +1,7 @@
 //! Kernels against the ceilings of the machine: decode as a share of the read bandwidth, prefill as
-//! a share of the int8 peak. The ceiling is measured again before every kernel, and each pair runs
-//! several times; rates are per second of processor time. So the shares mean something even on a
-//! machine with neighbours, as far as those do not use the memory.
+//! a share of the int8 peak (of the f32 peak, for float weights). The ceiling is measured again before
+//! every kernel, and each pair runs several times; rates are per second of processor time. So the
+//! shares mean something even on a machine with neighbours, as far as those do not use the memory.
 //!
 //! ```text
 //! cargo bench -p lapidary-quant --bench kernels [-- FILTER...]
@@ -13,12 +13,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use lapidary_quant::codec::QK;
-use lapidary_quant::kernels::ceiling::{int8_peak, rate, read_bandwidth};
-use lapidary_quant::kernels::{Isa, Kernels, Rows, Scratch};
+use lapidary_quant::kernels::ceiling::{Clock, f32_peak, int8_peak, rate, read_bandwidth};
+use lapidary_quant::kernels::{Input, Isa, Kernels, Rows, Scratch};
 use lapidary_quant::{DType, Matrix};
 
-const DTYPES: [DType; 2] = [DType::Q4_0, DType::Q8_0];
-/// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B.
+/// (rows, columns) of a prefill: the matrices of Gemma 3 1B, 270M and 27B. Formats with blocks of 256
+/// skip those that are not whole blocks.
 const SHAPES: [(usize, usize); 4] = [(1152, 1152), (6912, 1152), (1152, 6912), (2048, 5376)];
 const TOKENS: [usize; 4] = [16, 64, 128, 512];
 const ROUNDS: usize = 15;
@@ -36,19 +36,28 @@ fn noise(n: usize) -> Vec<u8> {
     out
 }
 
-/// Random bytes as weights: only the scales must be sane.
-fn weights(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
-    let row = dtype.row_bytes(cols).expect("whole blocks");
+/// Random bytes as weights: only the scales must be sane. Floats are all the same small number.
+/// `None` where rows are not whole blocks.
+fn weights(dtype: DType, rows: usize, cols: usize) -> Option<Vec<u8>> {
+    let row = dtype.row_bytes(cols)?;
+    if dtype.is_float() {
+        return Some(vec![0x11; row * rows]);
+    }
     let mut data = noise(row);
     for block in data.chunks_exact_mut(dtype.block_bytes()) {
-        block[..2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+        // Wherever a format has its one or two scales.
+        let end = block.len() - 2;
+        for at in [0, 2, end] {
+            block[at..at + 2].copy_from_slice(&half::f16::from_f32(0.01).to_le_bytes());
+        }
     }
-    data.repeat(rows)
+    Some(data.repeat(rows))
 }
 
 struct Acts {
     n: usize,
     cols: usize,
+    x: Vec<f32>,
     q: Vec<i8>,
     scale: Vec<f32>,
     sum: Vec<i32>,
@@ -58,11 +67,18 @@ impl Acts {
     fn new(n: usize, cols: usize) -> Self {
         let q: Vec<i8> = noise(n * cols).into_iter().map(|b| (b as i8).max(-127)).collect();
         let sum = q.chunks(QK).map(|b| b.iter().map(|&q| i32::from(q)).sum()).collect();
-        Acts { n, cols, q, scale: vec![0.01; n * cols / QK], sum }
+        Acts { n, cols, x: vec![0.5; n * cols], q, scale: vec![0.01; n * cols / QK], sum }
     }
 
     fn rows(&self) -> Rows<'_> {
-        Rows { n: self.n, cols: self.cols, x: &[], q: &self.q, scale: &self.scale, sum: &self.sum }
+        Rows {
+            n: self.n,
+            cols: self.cols,
+            x: &self.x,
+            q: &self.q,
+            scale: &self.scale,
+            sum: &self.sum,
+        }
     }
 }
 
@@ -71,7 +87,7 @@ fn speed(kernels: Kernels, w: Matrix<'_>, x: &Acts, threads: usize, min: Duratio
     let part = w.rows().div_ceil(threads).next_multiple_of(16);
     let memory: Vec<_> =
         (0..threads).map(|_| Mutex::new((vec![0.0; x.n * part], Scratch::default()))).collect();
-    rate(threads, min, |t| {
+    rate(threads, min, Clock::Processor, |t| {
         let rows = (t * part).min(w.rows())..((t + 1) * part).min(w.rows());
         let (y, scratch) = &mut *memory[t].lock().expect("no other thread");
         kernels.matmul(w, rows.clone(), x.rows(), y, part, scratch);
@@ -111,7 +127,7 @@ fn main() {
     let big = noise(512 << 20);
     for isa in Isa::available().into_iter().filter(|&i| i != Isa::Scalar) {
         let kernels = Kernels::for_isa(isa).expect("available");
-        for dtype in DTYPES.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
+        for dtype in DType::ALL.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
             for &threads in &counts {
                 for n in [1, 2, 4, 8] {
                     for (rows, cols) in [(262144, 640), (262144, 1152), (32768, 6912)] {
@@ -119,11 +135,12 @@ fn main() {
                         if !wanted(&name) {
                             continue;
                         }
-                        let data = weights(dtype, rows, cols);
+                        let Some(data) = weights(dtype, rows, cols) else { continue };
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GB/s", || {
-                            let ceiling = read_bandwidth(&big, threads, Duration::from_millis(150));
+                            let time = Duration::from_millis(150);
+                            let ceiling = read_bandwidth(&big, threads, time, Clock::Processor);
                             let speed = speed(kernels, w, &x, threads, Duration::from_millis(60));
                             (data.len() as f64 * speed / 1e9, ceiling)
                         });
@@ -135,11 +152,16 @@ fn main() {
                         if !wanted(&name) {
                             continue;
                         }
-                        let data = weights(dtype, rows, cols);
+                        let Some(data) = weights(dtype, rows, cols) else { continue };
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GOPS", || {
-                            let ceiling = int8_peak(kernels, threads, Duration::from_millis(5));
+                            let peak = match Input::of(dtype) {
+                                Input::F32 => f32_peak,
+                                Input::Q8 => int8_peak,
+                            };
+                            let time = Duration::from_millis(5);
+                            let ceiling = peak(kernels, threads, time, Clock::Processor);
                             let speed = speed(kernels, w, &x, threads, Duration::from_millis(15));
                             let ops = 2.0 * (rows * cols * n) as f64;
                             (ops * speed / 1e9, ceiling.unwrap_or(f64::NAN))

@@ -172,8 +172,8 @@ fn reference(w: Matrix<'_>, x: &Acts) -> Vec<(f64, f64)> {
 /// Has this instruction set int8 kernels for the format? Where not, it multiplies in f32.
 fn int8(isa: Isa, dtype: DType) -> bool {
     match isa {
-        Isa::Avx512Vnni | Isa::Scalar => true,
-        _ => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::NeonDotprod | Isa::NeonI8mm => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        _ => true,
     }
 }
 
@@ -294,8 +294,8 @@ fn scratch_is_kept_apart() {
             for (input, x) in (1..).zip(&acts) {
                 shared.set_input(input);
                 for dtype in DType::ALL {
-                    let row = |_| weights(&mut Rng(5), Fill::Random, dtype, cols);
-                    let data: Vec<u8> = (0..rows).flat_map(row).collect();
+                    let row = |r| weights(&mut Rng(5 + r), Fill::Random, dtype, cols);
+                    let data: Vec<u8> = (0..rows as u64).flat_map(row).collect();
                     let w = Matrix::new(dtype, rows, cols, &data).expect("sizes fit");
                     let multiply = |scratch: &mut Scratch, rows: std::ops::Range<usize>| {
                         let mut y = vec![f32::NAN; x.n * rows.len()];

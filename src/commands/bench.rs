@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use quant::DType;
-use quant::kernels::{Kernels, ceiling};
+use quant::kernels::Kernels;
+use quant::kernels::ceiling::{self, Clock};
 use runtime::synthetic::{SHAPES, Shape};
 use runtime::{KvType, Model, Session, SessionOptions};
 use serde_json::json;
@@ -141,8 +142,8 @@ impl Bench {
         };
         for repetition in 0..=self.repetitions {
             self.fill(depth)?;
-            let read = ceiling::read_bandwidth(&self.buffer, self.threads, CEILING);
-            let int8 = ceiling::int8_peak(self.kernels, self.threads, CEILING);
+            let read = ceiling::read_bandwidth(&self.buffer, self.threads, CEILING, Clock::Wall);
+            let int8 = ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
             let start = Instant::now();
             self.run(test)?;
             let per_second = test.tokens() as f64 / start.elapsed().as_secs_f64();

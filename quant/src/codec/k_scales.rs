@@ -27,6 +27,34 @@ impl KScales {
         }
         (scales, mins)
     }
+
+    /// [`KScales::unpack`] a word at a time: byte `j` of the numbers is scale and minimum `j`.
+    #[inline(always)]
+    pub fn unpack_words(&self) -> (u64, u64) {
+        let [a, b, c]: [[u8; 4]; 3] = bytemuck::cast(self.0);
+        let [a, b, c] = [a, b, c].map(u32::from_le_bytes);
+        let join = |low: u32, high: u32, two: u32| {
+            let high = (high & 0x0F0F_0F0F) | (two >> 2 & 0x3030_3030);
+            u64::from(low & 0x3F3F_3F3F) | u64::from(high) << 32
+        };
+        (join(a, c, a), join(b, c >> 4, b))
+    }
 }
 
 const _: () = assert!(size_of::<KScales>() == 12 && align_of::<KScales>() == 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_bytes() {
+        for seed in 0..100u8 {
+            let packed = KScales(std::array::from_fn(|i| {
+                seed.wrapping_mul(97).wrapping_add((i as u8).wrapping_mul(41))
+            }));
+            let (scales, mins) = packed.unpack_words();
+            assert_eq!((scales.to_le_bytes(), mins.to_le_bytes()), packed.unpack());
+        }
+    }
+}

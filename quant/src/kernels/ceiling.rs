@@ -6,12 +6,23 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "aarch64")]
+use super::neon::peak as neon;
 use super::prefetch::prefetch;
 use super::{Isa, Kernels};
 
-/// Processor time of this thread, where the system tells (Linux does), else time since some moment.
-/// What other programs take from a core does not count, so that shares stay right on a busy machine.
-pub fn thread_time() -> Duration {
+/// What a second is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Time that passes: for what is compared with how long a person waits.
+    Wall,
+    /// Processor time of the thread, where the system tells (Linux does): what other programs take from
+    /// a core does not count, so that kernels can be compared on a busy machine.
+    Processor,
+}
+
+/// Processor time of this thread, where the system tells, else time since some moment.
+fn thread_time() -> Duration {
     thread_local!(static START: Instant = Instant::now());
     // Giving way brings the figure up to date; without it, it is as old as the last tick.
     std::thread::yield_now();
@@ -23,8 +34,13 @@ pub fn thread_time() -> Duration {
 }
 
 /// Runs `work` on `threads` threads at once, each again and again until `time` is over, at least once.
-/// `work` returns how much it did; the result is the total per second of processor time.
-pub fn rate(threads: usize, time: Duration, work: impl Fn(usize) -> f64 + Sync) -> f64 {
+/// `work` returns how much it did; the result is the total per second of `clock`.
+pub fn rate(
+    threads: usize,
+    time: Duration,
+    clock: Clock,
+    work: impl Fn(usize) -> f64 + Sync,
+) -> f64 {
     let barrier = Barrier::new(threads);
     std::thread::scope(|s| {
         let each: Vec<_> = (0..threads)
@@ -36,7 +52,11 @@ pub fn rate(threads: usize, time: Duration, work: impl Fn(usize) -> f64 + Sync) 
                     while done == 0.0 || wall.elapsed() < time {
                         done += work(t);
                     }
-                    done / (thread_time() - begin).as_secs_f64()
+                    let spent = match clock {
+                        Clock::Wall => wall.elapsed(),
+                        Clock::Processor => thread_time() - begin,
+                    };
+                    done / spent.as_secs_f64()
                 })
             })
             .collect();
@@ -47,13 +67,13 @@ pub fn rate(threads: usize, time: Duration, work: impl Fn(usize) -> f64 + Sync) 
 /// GB/s that `threads` threads read from memory together: the best of one, two, four and eight
 /// forward streams a thread, with and without prefetch, over `buf`, which should be far larger than
 /// the caches (256 MiB and more). Each variant runs for an equal part of `time`.
-pub fn read_bandwidth(buf: &[u8], threads: usize, time: Duration) -> f64 {
+pub fn read_bandwidth(buf: &[u8], threads: usize, time: Duration, clock: Clock) -> f64 {
     let words: &[u64] = bytemuck::cast_slice(&buf[..buf.len() / 8 * 8]);
     let part = words.len() / threads.max(1);
     let variants = [(1, 512), (1, 1024), (2, 512), (4, 512), (4, 0), (8, 0)];
     let share = time / variants.len() as u32;
     let run = |(streams, ahead): (usize, usize)| {
-        rate(threads.max(1), share, |t| {
+        rate(threads.max(1), share, clock, |t| {
             let mine = &words[t * part..][..part];
             let stream = mine.len() / streams / 64 * 64;
             let mut sum = [0u64; 64];
@@ -80,15 +100,15 @@ pub fn read_bandwidth(buf: &[u8], threads: usize, time: Duration) -> f64 {
 /// Billion int8 operations a second (a multiply and an add are two) that `threads` threads do
 /// together, with the best instruction that these kernels use, back to back on registers.
 /// `None` where nothing of the kind is written for the instruction set.
-pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration) -> Option<f64> {
+pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
     let work = int8_work(kernels)?;
-    Some(rate(threads.max(1), time, |_| work()) / 1e9)
+    Some(rate(threads.max(1), time, clock, |_| work()) / 1e9)
 }
 
 /// The same for f32 multiply-adds.
-pub fn f32_peak(kernels: Kernels, threads: usize, time: Duration) -> Option<f64> {
+pub fn f32_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
     let work = f32_work(kernels)?;
-    Some(rate(threads.max(1), time, |_| work()) / 1e9)
+    Some(rate(threads.max(1), time, clock, |_| work()) / 1e9)
 }
 
 type Work = Box<dyn Fn() -> f64 + Sync>;
@@ -104,6 +124,12 @@ fn int8_work(kernels: Kernels) -> Option<Work> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => Some(Box::new(|| unsafe { x86::vpmaddubsw_256() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonI8mm => Some(Box::new(|| unsafe { neon::smmla_128() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonDotprod => Some(Box::new(|| unsafe { neon::sdot_128() })),
         _ => None,
     }
 }
@@ -116,6 +142,9 @@ fn f32_work(kernels: Kernels) -> Option<Work> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::AvxVnni | Isa::Avx2 => Some(Box::new(|| unsafe { x86::fma_256() })),
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Isa::NeonI8mm | Isa::NeonDotprod => Some(Box::new(|| unsafe { neon::fma_128() })),
         _ => None,
     }
 }

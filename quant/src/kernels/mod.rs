@@ -32,13 +32,18 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceiling;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod float;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+// Not every architecture lays its activations out like the tiles of x86, nor asks for as much ahead.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod panel;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod prefetch;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
 mod sweep;
 
 use isa::Active;
@@ -90,6 +95,7 @@ pub struct Scratch {
     /// A strip of weights, unpacked.
     panel: Lines,
     /// The last rows, where they do not make a strip.
+    #[cfg(target_arch = "x86_64")]
     spare: Lines,
 }
 

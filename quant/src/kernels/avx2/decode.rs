@@ -26,14 +26,28 @@ pub(super) struct Step {
 
 /// A format that can be read four blocks of 32 at a time.
 pub(super) trait Lanes: Strip {
-    /// Bytes of a step.
+    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
+    const HALVES: bool = false;
+    /// Bytes that are read together.
     const BYTES: usize;
+    /// Steps in those bytes.
+    const PARTS: usize = 1;
 
-    /// To be `#[inline(always)]`.
+    /// Step `part` of those at `p`. To be `#[inline(always)]`.
     ///
     /// # Safety
     /// AVX2 and F16C; `BYTES` bytes must be readable at `p`.
-    unsafe fn step(p: *const u8) -> Step;
+    unsafe fn step(p: *const u8, part: usize) -> Step;
+
+    /// With `HALVES`: the four scales of the weights 16..32; `Step::d` is then that of 0..16 alone.
+    ///
+    /// # Safety
+    /// See [`Lanes::step`].
+    #[inline(always)]
+    unsafe fn d_hi(_p: *const u8, _part: usize) -> __m128 {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm_setzero_ps() }
+    }
 }
 
 /// The f16 scales of four blocks as f32.
@@ -53,12 +67,15 @@ pub(super) unsafe fn halves(half: impl Fn(usize) -> u16) -> __m128 {
 pub(super) struct Acts {
     /// `[pair][lo, hi][block of the pair]`
     q: [[[[i8; 16]; 2]; 2]; 2],
-    /// `[pair][block of the pair]`: `-offset · Σ`, and three zeros.
+    /// `[pair][block of the pair]`: `-offset · Σ`, and three zeros; with `HALVES`, Σ is that of the
+    /// weights 0..16.
     init: [[[i32; 4]; 2]; 2],
     scale: [f32; STEP],
     /// scale · Σ of each block.
     minsum: [f32; STEP],
     unused: [u8; 32],
+    /// With `HALVES`, like `init` for the weights 16..32.
+    init_hi: [[[i32; 4]; 2]; 2],
 }
 
 /// # Safety
@@ -68,10 +85,12 @@ pub(super) struct Acts {
 pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, .. } = job;
     debug_assert_eq!(x.n, 1);
-    let acts = prepare(x, F::SHAPE.offset, scratch);
+    let acts = prepare::<F>(x, scratch);
     let blocks = x.cols / QK;
     let (whole, rest) = acts.split_at(blocks / STEP);
-    debug_assert_eq!(w.row_bytes(), blocks * (F::BYTES / STEP));
+    // What is left holds less than a step, and nothing where steps come in parts.
+    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, blocks * F::BYTES);
+    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
     let mut tail = [0u8; 256];
     const { assert!(F::BYTES <= 256) };
     for (r, y) in rows.zip(y) {
@@ -82,20 +101,19 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
         // nothing, whatever the address.
         unsafe {
             let mut acc = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps());
-            for x in whole {
-                let ahead = p.wrapping_add(AHEAD).cast::<i8>();
-                _mm_prefetch::<_MM_HINT_T0>(ahead);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
-                if F::BYTES > 128 {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(128));
+            for x in whole.chunks_exact(F::PARTS) {
+                for line in 0..F::BYTES.div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(AHEAD + 64 * line).cast());
                 }
-                acc = step::<D, F>(F::step(p), x, acc);
+                for (part, x) in x.iter().enumerate() {
+                    acc = step::<D, F>(p, part, x, acc);
+                }
                 p = p.wrapping_add(F::BYTES);
             }
             if let [x] = rest {
                 let bytes = &row[whole.len() * F::BYTES..];
                 tail[..bytes.len()].copy_from_slice(bytes);
-                acc = step::<D, F>(F::step(tail.as_ptr()), x, acc);
+                acc = step::<D, F>(tail.as_ptr(), 0, x, acc);
             }
             let s = _mm256_add_ps(acc.0, acc.1);
             let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
@@ -110,22 +128,60 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
 type Acc = (__m256, __m256, __m128);
 
 #[inline(always)]
-unsafe fn step<D: Dot, F: Lanes>(w: Step, x: &Acts, acc: Acc) -> Acc {
-    // SAFETY: the caller has the features; the fields are of the sizes that are read, on boundaries
-    // of those sizes.
+unsafe fn step<D: Dot, F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
+    // SAFETY: the caller has the features, and a step at `p`; the fields are of the sizes that are
+    // read, on boundaries of those sizes.
     unsafe {
-        let scale = _mm_mul_ps(w.d, _mm_load_ps(x.scale.as_ptr()));
-        let scale = _mm256_castps128_ps256(scale);
-        let first = _mm256_permutevar8x32_ps(scale, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
-        let second = _mm256_permutevar8x32_ps(scale, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3));
-        (
-            _mm256_fmadd_ps(pair::<D, F>(w.q[0], &x.q[0], &x.init[0]), first, acc.0),
-            _mm256_fmadd_ps(pair::<D, F>(w.q[1], &x.q[1], &x.init[1]), second, acc.1),
-            match F::SHAPE.mins {
-                true => _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), acc.2),
-                false => acc.2,
-            },
-        )
+        let w = F::step(p, part);
+        let scale = _mm_load_ps(x.scale.as_ptr());
+        let (mut first, mut second, mut mins) = acc;
+        if F::HALVES {
+            let (lo, hi) = (_mm_mul_ps(w.d, scale), _mm_mul_ps(F::d_hi(p, part), scale));
+            let [a, b] = [
+                half::<D, F>(w.q[0].0, &x.q[0][0], &x.init[0]),
+                half::<D, F>(w.q[1].0, &x.q[1][0], &x.init[1]),
+            ];
+            first = _mm256_fmadd_ps(a, spread::<0>(lo), first);
+            second = _mm256_fmadd_ps(b, spread::<2>(lo), second);
+            let [a, b] = [
+                half::<D, F>(w.q[0].1, &x.q[0][1], &x.init_hi[0]),
+                half::<D, F>(w.q[1].1, &x.q[1][1], &x.init_hi[1]),
+            ];
+            first = _mm256_fmadd_ps(a, spread::<0>(hi), first);
+            second = _mm256_fmadd_ps(b, spread::<2>(hi), second);
+        } else {
+            let scale = _mm_mul_ps(w.d, scale);
+            let a = pair::<D, F>(w.q[0], &x.q[0], &x.init[0]);
+            let b = pair::<D, F>(w.q[1], &x.q[1], &x.init[1]);
+            first = _mm256_fmadd_ps(a, spread::<0>(scale), first);
+            second = _mm256_fmadd_ps(b, spread::<2>(scale), second);
+        }
+        if F::SHAPE.mins {
+            mins = _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), mins);
+        }
+        (first, second, mins)
+    }
+}
+
+/// Element `B` in the lower lane, `B + 1` in the upper.
+#[inline(always)]
+unsafe fn spread<const B: i32>(v: __m128) -> __m256 {
+    // SAFETY: as in `step`.
+    unsafe {
+        let lanes = _mm256_setr_epi32(B, B, B, B, B + 1, B + 1, B + 1, B + 1);
+        _mm256_permutevar8x32_ps(_mm256_castps128_ps256(v), lanes)
+    }
+}
+
+/// The sums of half of two blocks, each in the four parts of a lane.
+#[inline(always)]
+unsafe fn half<D: Dot, F: Lanes>(q: __m256i, x: &[[i8; 16]; 2], init: &[[i32; 4]; 2]) -> __m256 {
+    // SAFETY: as in `step`.
+    unsafe {
+        let init = || _mm256_load_si256(init.as_ptr().cast());
+        let s = D::start(F::MAX, init);
+        let s = D::add(F::MAX, s, D::weights(F::MAX, q), _mm256_load_si256(x.as_ptr().cast()));
+        _mm256_cvtepi32_ps(D::finish(F::MAX, s, init))
     }
 }
 
@@ -152,7 +208,7 @@ unsafe fn pair<D: Dot, F: Lanes>(
 }
 
 /// Lays the activations out for [`step`], the last step padded with zeros.
-fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts] {
+fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
     let out = scratch.pack.at_least(steps * size_of::<Acts>()).as_mut_ptr().cast::<Acts>();
@@ -164,12 +220,16 @@ fn prepare<'s>(x: Rows<'_>, offset: i32, scratch: &'s mut Scratch) -> &'s [Acts]
             scale: [0.0; STEP],
             minsum: [0.0; STEP],
             unused: [0; 32],
+            init_hi: [[[0; 4]; 2]; 2],
         };
         for i in 0..STEP.min(blocks - s * STEP) {
             let b = s * STEP + i;
             a.q[i / 2][0][i % 2] = halves[2 * b];
             a.q[i / 2][1][i % 2] = halves[2 * b + 1];
-            a.init[i / 2][i % 2][0] = -offset * x.sum[b];
+            let sum_hi =
+                if F::HALVES { halves[2 * b + 1].iter().map(|&q| i32::from(q)).sum() } else { 0 };
+            a.init[i / 2][i % 2][0] = -F::SHAPE.offset * (x.sum[b] - sum_hi);
+            a.init_hi[i / 2][i % 2][0] = -F::SHAPE.offset * sum_hi;
             a.scale[i] = x.scale[b];
             a.minsum[i] = x.scale[b] * x.sum[b] as f32;
         }

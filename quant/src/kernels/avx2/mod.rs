@@ -4,8 +4,8 @@
 //!
 //! The same three ways as in [`avx512`](super::avx512): one token row by row ([`decode`]), a few with
 //! strips in registers ([`direct`]), many in tiles ([`prefill`]). A format is a zero-sized type with an
-//! `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a file of its own; a line each in
-//! `HANDLED` and `matmul` below makes it known to both instruction sets.
+//! `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a file of its own; a line in `matmul`
+//! below makes it known to both instruction sets. Floats have kernels of their own ([`float`]).
 
 mod decode;
 mod direct;
@@ -13,20 +13,25 @@ mod dot;
 mod float;
 mod prefill;
 mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5;
+mod q6_k;
 mod q8_0;
 mod quantize;
 mod strip;
 
 use dot::{Dot, Evex, Maddubs, Vex};
 use q4_0::Q4_0;
+use q4_1::Q4_1;
+use q4_k::{Q4K, Q5K};
+use q5::{Q5_0, Q5_1};
+use q6_k::Q6K;
 use q8_0::Q8_0;
 
 use super::isa::Encoding;
 use super::{Avx2, AvxVnni, Job, Scratch};
 use crate::DType;
-
-/// The block formats that there are kernels for.
-const HANDLED: [DType; 2] = [DType::Q4_0, DType::Q8_0];
 
 impl Avx2 {
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
@@ -41,10 +46,10 @@ impl Avx2 {
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
         // SAFETY: the token proves the features; `job` was checked.
         unsafe {
-            if HANDLED.contains(&job.w.dtype()) {
-                matmul::<Maddubs>(job, scratch);
-            } else {
+            if job.w.dtype().is_float() {
                 float::matmul(self, job, scratch);
+            } else {
+                matmul::<Maddubs>(job, scratch);
             }
         }
     }
@@ -52,7 +57,7 @@ impl Avx2 {
 
 impl AvxVnni {
     pub(super) fn handles(self, dtype: DType) -> bool {
-        HANDLED.contains(&dtype)
+        !dtype.is_float()
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
@@ -67,14 +72,20 @@ impl AvxVnni {
 }
 
 /// # Safety
-/// The features of `D`; `job` holds what its documentation says.
+/// The features of `D`; `job` holds what its documentation says, and blocks for weights.
 unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
     // SAFETY: passed on.
     unsafe {
         match job.w.dtype() {
             DType::Q4_0 => blocks::<D, Q4_0>(job, scratch),
+            DType::Q4_1 => blocks::<D, Q4_1>(job, scratch),
+            DType::Q5_0 => blocks::<D, Q5_0>(job, scratch),
+            DType::Q5_1 => blocks::<D, Q5_1>(job, scratch),
             DType::Q8_0 => blocks::<D, Q8_0>(job, scratch),
-            other => unreachable!("no AVX2 kernel for {other}"),
+            DType::Q4_K => blocks::<D, Q4K>(job, scratch),
+            DType::Q5_K => blocks::<D, Q5K>(job, scratch),
+            DType::Q6_K => blocks::<D, Q6K>(job, scratch),
+            float @ (DType::F32 | DType::F16 | DType::BF16) => unreachable!("blocks of {float}"),
         }
     }
 }

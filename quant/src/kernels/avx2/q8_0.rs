@@ -15,7 +15,7 @@ impl Lanes for Q8_0 {
     const BYTES: usize = 4 * BLOCK;
 
     #[inline(always)]
-    unsafe fn step(p: *const u8) -> Step {
+    unsafe fn step(p: *const u8, _part: usize) -> Step {
         // SAFETY: the caller has AVX2 and gives four blocks.
         unsafe {
             let half = |b: usize, from: usize| {

@@ -74,3 +74,53 @@ pub(super) unsafe fn scales(half: impl Fn(usize) -> u16) -> __m256 {
         _mm256_cvtph_ps(_mm_setr_epi16(h(0), h(1), h(2), h(3), h(4), h(5), h(6), h(7)))
     }
 }
+
+/// A dword of each of 8 rows.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn dwords(dword: impl Fn(usize) -> u32) -> __m256i {
+    let d = |r: usize| dword(r) as i32;
+    // SAFETY: the caller has AVX2.
+    unsafe { _mm256_setr_epi32(d(0), d(1), d(2), d(3), d(4), d(5), d(6), d(7)) }
+}
+
+/// Sets the bits `BITS` in the bytes of `q` where `bits` has the one bit of `bit`.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn set_where<const BITS: i8>(q: __m256i, bits: __m256i, bit: __m256i) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let there = _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit);
+        _mm256_or_si256(q, _mm256_and_si256(there, _mm256_set1_epi8(BITS)))
+    }
+}
+
+/// 16 bytes at `p` and at `p + stride`, in one lane each.
+///
+/// # Safety
+/// AVX2; the bytes must be readable.
+#[inline(always)]
+pub(super) unsafe fn lanes(p: *const u8, stride: usize) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(stride).cast()));
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b)
+    }
+}
+
+/// The low and the high nibbles.
+///
+/// # Safety
+/// AVX2.
+#[inline(always)]
+pub(super) unsafe fn nibbles(q: __m256i) -> (__m256i, __m256i) {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let mask = _mm256_set1_epi8(0x0F);
+        (_mm256_and_si256(q, mask), _mm256_and_si256(_mm256_srli_epi16::<4>(q), mask))
+    }
+}

@@ -1,8 +1,9 @@
-//! The packed scales and minimums of Q4_K and Q5_K, see [`codec::KScales`](crate::codec::KScales).
+//! The packed scales and minimums of Q4_K and Q5_K, see [`KScales`].
 
 use std::arch::x86_64::*;
 
 use super::strip::{At, transpose};
+use crate::codec::KScales;
 
 /// `d`, `dmin` and the packed scales: the first 16 bytes of a block.
 pub(super) const HEADER: usize = 16;
@@ -15,12 +16,10 @@ pub(super) const HEADER: usize = 16;
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn of_block(p: *const u8) -> __m512 {
     // SAFETY: the caller's promise.
-    let [ds, a, b, c] = unsafe { p.cast::<[u32; 4]>().read_unaligned() };
-    let low =
-        u64::from(a & 0x3F3F_3F3F) | u64::from((c & 0x0F0F_0F0F) | (a >> 2 & 0x3030_3030)) << 32;
-    let mins = u64::from(b & 0x3F3F_3F3F)
-        | u64::from((c >> 4 & 0x0F0F_0F0F) | (b >> 2 & 0x3030_3030)) << 32;
-    let six_bits = _mm512_cvtepu8_epi32(_mm_set_epi64x(mins as i64, low as i64));
+    let (ds, packed) =
+        unsafe { (p.cast::<u32>().read_unaligned(), p.add(4).cast::<KScales>().read()) };
+    let (scales, mins) = packed.unpack_words();
+    let six_bits = _mm512_cvtepu8_epi32(_mm_set_epi64x(mins as i64, scales as i64));
     let ds = _mm512_castps128_ps512(_mm_cvtph_ps(_mm_cvtsi32_si128((ds ^ 0x8000_0000) as i32)));
     let half = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     _mm512_mul_ps(_mm512_cvtepi32_ps(six_bits), _mm512_permutexvar_ps(half, ds))

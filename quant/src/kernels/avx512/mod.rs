@@ -5,7 +5,7 @@
 //! many run over them in tiles, unpacked to the cache ([`prefill`]).
 //!
 //! A format is a zero-sized type with an `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a
-//! file of its own; a line each in `handles` and `matmul` below makes it known.
+//! file of its own; a line in `matmul` below makes it known.
 
 mod decode;
 mod direct;

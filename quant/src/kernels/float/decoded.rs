@@ -1,7 +1,7 @@
 //! Block formats that an instruction set has no int8 kernel for: strips of rows and the activations
 //! are decoded to f32, then multiplied as such. Slower than int8, by far faster than scalar.
 
-use super::{F32, FloatIsa, matmul_of};
+use super::{DECODED, F32, FloatIsa, matmul_of};
 use crate::codec::{QK, decode_row};
 use crate::kernels::{Job, Rows, Scratch};
 use crate::{DType, Matrix};
@@ -30,7 +30,7 @@ pub(super) fn matmul<I: FloatIsa>(isa: I, job: Job<'_>, scratch: &mut Scratch) {
         let w = Matrix::new(DType::F32, m, x.cols, bytemuck::cast_slice(strip));
         let w = w.expect("a strip is as long as its rows");
         let job = Job { w, rows: 0..m, x, y: &mut y[r0 - rows.start..], ld };
-        matmul_of::<I, F32>(isa, job, scratch);
+        matmul_of::<I, F32>(isa, job, scratch, DECODED);
     }
     scratch.f32s = f32s;
 }

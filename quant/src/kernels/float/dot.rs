@@ -12,17 +12,20 @@ use crate::kernels::prefetch::prefetch;
 const TOKENS: usize = 4;
 /// How far ahead of the loads memory is asked for, in bytes.
 const AHEAD: usize = 512;
-/// f32 activations as they are, a layout that no format with scales has.
-const PLAIN: Shape = Shape { group: 1, offset: 0, mins: false };
 /// Sums in flight for each row, so that additions need not wait for each other.
 const CHAINS: usize = 4;
 
 #[inline(always)]
-pub(super) fn matmul<I: FloatIsa, W: Weight>(isa: I, job: Job<'_>, scratch: &mut Scratch) {
+pub(super) fn matmul<I: FloatIsa, W: Weight>(
+    isa: I,
+    job: Job<'_>,
+    scratch: &mut Scratch,
+    acts: Shape,
+) {
     let Job { w, rows, x, y, ld } = job;
     // The activations on cache lines, each token padded to whole vectors with zeros.
     let padded = x.cols.next_multiple_of(16);
-    let layout = Layout { tile: 0, shape: PLAIN, tokens: (0, x.n), cols: (0, x.cols) };
+    let layout = Layout { tile: 0, shape: acts, tokens: (0, x.n), cols: (0, x.cols) };
     let (acts, there) = scratch.pack.keep(layout, x.n * padded * 4);
     let acts: &mut [f32] = &mut bytemuck::cast_slice_mut(acts)[..x.n * padded];
     if !there {

@@ -6,12 +6,18 @@
 //! registers. Both add up in f32, in different orders.
 //! [`decoded`]: block formats without int8 kernels, by way of the other two.
 
+use super::panel::Shape;
 use super::{Job, Scratch};
 use crate::DType;
 
 mod decoded;
 mod dot;
 mod panel;
+
+/// The f32 activations themselves: a layout that no format with scales has.
+const PLAIN: Shape = Shape { group: 1, offset: 0, mins: false };
+/// f32 made of the int8 activations.
+const DECODED: Shape = Shape { group: 1, offset: 1, mins: false };
 
 /// Tokens up to which rows are multiplied as they lie in the file. Above, transposing a strip has
 /// paid for itself.
@@ -110,17 +116,18 @@ weight!(BF16, 2, load_bf16);
 #[inline(always)]
 pub(super) fn matmul<I: FloatIsa>(isa: I, job: Job<'_>, scratch: &mut Scratch) {
     match job.w.dtype() {
-        DType::F32 => matmul_of::<I, F32>(isa, job, scratch),
-        DType::F16 => matmul_of::<I, F16>(isa, job, scratch),
-        DType::BF16 => matmul_of::<I, BF16>(isa, job, scratch),
+        DType::F32 => matmul_of::<I, F32>(isa, job, scratch, PLAIN),
+        DType::F16 => matmul_of::<I, F16>(isa, job, scratch, PLAIN),
+        DType::BF16 => matmul_of::<I, BF16>(isa, job, scratch, PLAIN),
         _ => decoded::matmul(isa, job, scratch),
     }
 }
 
+/// `acts` says which activations these are, for what is kept of them.
 #[inline(always)]
-fn matmul_of<I: FloatIsa, W: Weight>(isa: I, job: Job<'_>, scratch: &mut Scratch) {
+fn matmul_of<I: FloatIsa, W: Weight>(isa: I, job: Job<'_>, scratch: &mut Scratch, acts: Shape) {
     if job.x.n <= FEW {
-        dot::matmul::<I, W>(isa, job, scratch);
+        dot::matmul::<I, W>(isa, job, scratch, acts);
     } else {
         panel::matmul::<I, W>(isa, job, scratch);
     }

@@ -1,7 +1,6 @@
 //! Few tokens: rows as they lie in the file, each weight read once. Bound by memory.
 
 use std::arch::aarch64::*;
-use std::array;
 
 use super::DECODE_MAX;
 use super::blocks::{Blocks, scale};
@@ -39,8 +38,7 @@ unsafe fn rows<F: Blocks, const N: usize>(job: Job<'_>) {
     let Job { w, rows, x, y, ld } = job;
     let blocks = x.cols / QK;
     debug_assert_eq!(w.row_bytes(), blocks * F::BYTES);
-    // SAFETY: token `t`, block `b` < `blocks` (see `Job`).
-    let acts = |t: usize, b: usize| unsafe { x.q.as_ptr().add((t * blocks + b) * QK) };
+    let acts = x.q.as_ptr();
     for (i, r) in rows.enumerate() {
         let row = w.row(r).as_ptr();
         let mut acc = [[vdupq_n_f32(0.0); 2]; N];
@@ -52,18 +50,20 @@ unsafe fn rows<F: Blocks, const N: usize>(job: Job<'_>) {
                 for line in 0..(STEP * F::BYTES).div_ceil(64) {
                     prefetch(p.wrapping_add(AHEAD + 64 * line));
                 }
-                let d: [u16; STEP] = array::from_fn(|i| scale(p.add(i * F::BYTES)));
+                let mut d = [0; STEP];
+                let mut q = [[vdupq_n_s8(0); 2]; STEP];
+                for (i, (d, q)) in d.iter_mut().zip(&mut q).enumerate() {
+                    let block = p.add(i * F::BYTES);
+                    (*d, *q) = (scale(block), F::quants(block));
+                }
                 let d = f16_to_f32(vld1_u16(d.as_ptr()));
-                let scales: [float32x4_t; N] = array::from_fn(|t| {
-                    vmulq_f32(d, vld1q_f32(x.scale.as_ptr().add(t * blocks + b)))
-                });
-                let q: [_; STEP] = array::from_fn(|i| F::quants(p.add(i * F::BYTES)));
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let v: [_; STEP] = array::from_fn(|i| product(q[i], acts(t, b + i)));
-                    acc[0] = vfmaq_laneq_f32::<0>(acc[0], v[0], scales[t]);
-                    acc[1] = vfmaq_laneq_f32::<1>(acc[1], v[1], scales[t]);
-                    acc[0] = vfmaq_laneq_f32::<2>(acc[0], v[2], scales[t]);
-                    acc[1] = vfmaq_laneq_f32::<3>(acc[1], v[3], scales[t]);
+                    let scales = vmulq_f32(d, vld1q_f32(x.scale.as_ptr().add(t * blocks + b)));
+                    let x = acts.add((t * blocks + b) * QK);
+                    acc[0] = vfmaq_laneq_f32::<0>(acc[0], product(q[0], x), scales);
+                    acc[1] = vfmaq_laneq_f32::<1>(acc[1], product(q[1], x.add(QK)), scales);
+                    acc[0] = vfmaq_laneq_f32::<2>(acc[0], product(q[2], x.add(2 * QK)), scales);
+                    acc[1] = vfmaq_laneq_f32::<3>(acc[1], product(q[3], x.add(3 * QK)), scales);
                 }
             }
             b += STEP;
@@ -75,7 +75,8 @@ unsafe fn rows<F: Blocks, const N: usize>(job: Job<'_>) {
                 let (q, d) = (F::quants(p), f16_to_f32(vdup_n_u16(scale(p))));
                 for (t, acc) in acc.iter_mut().enumerate() {
                     let d = vmulq_n_f32(d, x.scale[t * blocks + b]);
-                    acc[0] = vfmaq_f32(acc[0], product(q, acts(t, b)), d);
+                    let x = acts.add((t * blocks + b) * QK);
+                    acc[0] = vfmaq_f32(acc[0], product(q, x), d);
                 }
             }
             b += 1;

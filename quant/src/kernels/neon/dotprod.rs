@@ -56,11 +56,15 @@ unsafe fn unpack<F: Blocks>(rows: [*const u8; ROWS], blocks: usize, panel: *mut 
         unsafe {
             let out = panel.add(b * PANEL);
             for four in 0..2 {
-                let at = |r: usize| rows[4 * four + r].add(b * F::BYTES);
-                let quants: [_; 4] = array::from_fn(|r| F::quants(at(r)));
+                let mut quants = [[vdupq_n_s8(0); 2]; 4];
+                let mut d = [0; 4];
+                for r in 0..4 {
+                    let block = rows[4 * four + r].add(b * F::BYTES);
+                    (quants[r], d[r]) = (F::quants(block), scale(block));
+                }
                 for half in 0..2 {
                     // 4 × 4 dwords: quad `i` of each row to each row of quad `i`.
-                    let [a, b, c, d] = array::from_fn(|r| vreinterpretq_s32_s8(quants[r][half]));
+                    let [a, b, c, d] = quants.map(|q| vreinterpretq_s32_s8(q[half]));
                     let (p, q) = (vtrn1q_s32(a, b), vtrn1q_s32(c, d));
                     let (r, s) = (vtrn2q_s32(a, b), vtrn2q_s32(c, d));
                     let wide = |v| vreinterpretq_s64_s32(v);
@@ -75,7 +79,6 @@ unsafe fn unpack<F: Blocks>(rows: [*const u8; ROWS], blocks: usize, panel: *mut 
                         vst1q_s64(at.cast(), quad);
                     }
                 }
-                let d: [u16; 4] = array::from_fn(|r| scale(at(r)));
                 let d = f16_to_f32(vld1_u16(d.as_ptr()));
                 vst1q_f32(out.add(ROWS * QK + 16 * four).cast(), d);
             }
@@ -104,14 +107,16 @@ unsafe fn tile<const N: usize>(
             let panel = panel.add(b * PANEL);
             let mut sum = [[vdupq_n_s32(0); 2]; N];
             for half in 0..2 {
-                let acts: [_; N] = array::from_fn(|i| {
-                    vld1q_s8(x.q.as_ptr().add(((t + i) * blocks + b) * QK + 16 * half))
-                });
-                let quad = |i: usize, four: usize| {
-                    vld1q_s8(panel.add(((4 * half + i) * ROWS + 4 * four) * 4).cast())
-                };
+                let mut acts = [vdupq_n_s8(0); N];
+                for (i, acts) in acts.iter_mut().enumerate() {
+                    let block = ((t + i) * blocks + b) * QK;
+                    *acts = vld1q_s8(x.q.as_ptr().add(block + 16 * half));
+                }
                 for four in 0..2 {
-                    let w: [_; 4] = array::from_fn(|i| quad(i, four));
+                    let mut w = [vdupq_n_s8(0); 4];
+                    for (i, w) in w.iter_mut().enumerate() {
+                        *w = vld1q_s8(panel.add(((4 * half + i) * ROWS + 4 * four) * 4).cast());
+                    }
                     for (sum, &acts) in sum.iter_mut().zip(&acts) {
                         let s = sdot_lane::<1>(sdot_lane::<0>(sum[four], w[0], acts), w[1], acts);
                         sum[four] = sdot_lane::<3>(sdot_lane::<2>(s, w[2], acts), w[3], acts);

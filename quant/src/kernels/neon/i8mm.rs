@@ -90,16 +90,17 @@ unsafe fn unpack<F: Blocks>(rows: [*const u8; ROWS], blocks: usize, panel: *mut 
         unsafe {
             let out = panel.add(b * PANEL);
             for pair in 0..PAIRS {
-                let at = |r: usize| rows[2 * pair + r].add(b * F::BYTES);
-                let quants: [_; 2] = array::from_fn(|r| F::quants(at(r)));
+                let block = [0, 1].map(|r| rows[2 * pair + r].add(b * F::BYTES));
+                let (first, second) = (F::quants(block[0]), F::quants(block[1]));
                 for half in 0..2 {
-                    let [a, b] = array::from_fn(|r| vreinterpretq_s64_s8(quants[r][half]));
+                    let a = vreinterpretq_s64_s8(first[half]);
+                    let b = vreinterpretq_s64_s8(second[half]);
                     let eights = [vtrn1q_s64(a, b), vtrn2q_s64(a, b)];
                     for (i, v) in eights.into_iter().enumerate() {
                         vst1q_s64(out.add(((2 * half + i) * PAIRS + pair) * 16).cast(), v);
                     }
                 }
-                let (a, b) = (scale(at(0)), scale(at(1)));
+                let (a, b) = (scale(block[0]), scale(block[1]));
                 let d = f16_to_f32(vld1_u16([a, a, b, b].as_ptr()));
                 vst1q_f32(out.add(ROWS * QK + 16 * pair).cast(), d);
             }
@@ -129,7 +130,10 @@ unsafe fn tile<const P: usize>(
             let pack = |p: usize| pack.add((p * blocks + b) * PACK);
             let mut sum = [[vdupq_n_s32(0); P]; PAIRS];
             for eight in 0..4 {
-                let acts: [_; P] = array::from_fn(|p| vld1q_s8(pack(p).add(16 * eight).cast()));
+                let mut acts = [vdupq_n_s8(0); P];
+                for (p, acts) in acts.iter_mut().enumerate() {
+                    *acts = vld1q_s8(pack(p).add(16 * eight).cast());
+                }
                 for (pair, sum) in sum.iter_mut().enumerate() {
                     let w = vld1q_s8(panel.add((eight * PAIRS + pair) * 16).cast());
                     for (sum, &acts) in sum.iter_mut().zip(&acts) {

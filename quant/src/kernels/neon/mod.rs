@@ -10,6 +10,7 @@ mod dotprod;
 mod float;
 mod i8mm;
 mod ops;
+pub(super) mod peak;
 mod quantize;
 
 use blocks::{Blocks, Q4_0, Q8_0};
