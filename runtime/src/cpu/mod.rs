@@ -8,6 +8,7 @@ mod attend;
 mod attention;
 mod barrier;
 mod buffers;
+mod claims;
 mod ops;
 pub(crate) mod shared;
 mod simd;

@@ -10,7 +10,7 @@
 //! are split, columns of a claimed chunk (claims are handed out once), items of a static split.
 //! Each block says which. Private row buffers belong to their thread alone.
 
-use std::sync::atomic::Ordering;
+use std::ops::Range;
 
 use quant::codec::decode_row;
 use quant::kernels::{Input, Rows, Scratch};
@@ -18,6 +18,7 @@ use quant::{DType, Matrix};
 
 use super::attention::State;
 use super::buffers::RowBufs;
+use super::claims::Claims;
 use super::shared::SharedBuf;
 use super::{Cpu, SMALL, ops};
 use crate::backend::Backend;
@@ -35,7 +36,7 @@ pub(crate) struct ThreadState {
     pub(crate) tile2: Vec<f32>,
     pub(crate) attention: State,
     pub(crate) queries: Vec<f32>,
-    pub(crate) visible: Vec<std::ops::Range<usize>>,
+    pub(crate) visible: Vec<Range<usize>>,
 }
 
 /// What all threads of one pass look at.
@@ -65,7 +66,7 @@ pub(crate) struct Worker<'a> {
     tile2: &'a mut Vec<f32>,
     pub(super) attention: &'a mut State,
     pub(super) queries: &'a mut Vec<f32>,
-    pub(super) visible: &'a mut Vec<std::ops::Range<usize>>,
+    pub(super) visible: &'a mut Vec<Range<usize>>,
     /// Which rows of the batch the buffers' rows stand for.
     pub(super) active: &'a [usize],
     /// Operations done that hand out claims: the index of the next counter.
@@ -73,7 +74,7 @@ pub(crate) struct Worker<'a> {
 }
 
 /// A matrix and the column of the output where its features begin.
-type Part<'w> = (&'w WeightMatrix, usize);
+type Placed<'w> = (&'w WeightMatrix, usize);
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(
@@ -101,12 +102,12 @@ impl<'a> Worker<'a> {
     }
 
     /// The rows whose row operations this thread computes.
-    pub(super) fn my_rows(&self) -> std::ops::Range<usize> {
+    pub(super) fn my_rows(&self) -> Range<usize> {
         if self.split { self.share(self.active.len()) } else { 0..self.active.len() }
     }
 
     /// This thread's share of `n` items.
-    fn share(&self, n: usize) -> std::ops::Range<usize> {
+    fn share(&self, n: usize) -> Range<usize> {
         let t = self.cpu.threads;
         n * self.index / t..n * (self.index + 1) / t
     }
@@ -119,77 +120,96 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Hands out `0..n` in chunks, each to one thread.
+    /// Hands out the parts `0..n` of an operation, each to one thread. Every operation that does so
+    /// multiplies one set of activations.
     pub(super) fn claim(&mut self, n: usize) -> Claims<'a> {
         let counter = &self.cpu.claims[self.claims];
         self.claims += 1;
-        // Every operation that hands out claims multiplies one set of activations.
         self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
-        Claims { counter, n }
+        if self.active.len() <= SMALL {
+            Claims::guided(counter, n, self.cpu.threads)
+        } else {
+            Claims::single(counter, n)
+        }
     }
 
     fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
         w.view(self.pass.file)
     }
 
-    /// Output features in one claim: long streams of weights for one token, tiles for many.
-    fn chunk(&self, features: usize) -> usize {
+    /// Output features in one part: for few tokens as few as kernels work on at once, since claims
+    /// take many; for many tokens a tile.
+    fn part(&self, features: usize) -> usize {
+        /// Rows of a strip of the kernels.
+        const STRIP: usize = 16;
         /// Rows that a tile kernel works on at once, at most.
-        const ROWS: usize = 128;
-        let threads = self.cpu.threads;
+        const TILE: usize = 128;
         if self.active.len() <= SMALL {
-            let chunks = if threads == 1 { 1 } else { threads * 4 };
-            return features.div_ceil(chunks).next_multiple_of(16);
+            return STRIP;
         }
         // As large as may be, and the same number for every thread where that can be had.
-        let least = features.div_ceil(ROWS).next_multiple_of(threads);
+        let threads = self.cpu.threads;
+        let least = features.div_ceil(TILE).next_multiple_of(threads);
         (0..4)
-            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(16))
-            .find(|&chunk| features.div_ceil(chunk).is_multiple_of(threads))
-            .unwrap_or(ROWS / 2)
+            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(STRIP))
+            .find(|&part| features.div_ceil(part).is_multiple_of(threads))
+            .unwrap_or(TILE / 2)
     }
 
-    /// out[t][column + r] = input[t] · w[r] for every part, then `finish` on each finished piece.
+    /// out[t][column + r] = input[t] · w[r] for every matrix, then `finish` on each finished piece.
     fn matmul(
         &mut self,
-        parts: &[Part<'_>],
+        matrices: &[Placed<'_>],
         input: Rows<'_>,
         out: &SharedBuf<f32>,
         ld: usize,
         finish: impl Fn(&mut [f32]),
     ) {
-        let chunks = |w: &WeightMatrix| w.rows.div_ceil(self.chunk(w.rows));
-        let total = parts.iter().map(|(w, _)| chunks(w)).sum();
-        let n = self.active.len();
-        for mut claim in self.claim(total) {
-            let &(w, column) = parts
-                .iter()
-                .find(|(w, _)| {
-                    let here = w.rows.div_ceil(self.chunk(w.rows));
-                    let found = claim < here;
-                    claim = if found { claim } else { claim - here };
-                    found
-                })
-                .expect("claims are fewer than chunks");
-            let chunk = self.chunk(w.rows);
-            let rows = claim * chunk..((claim + 1) * chunk).min(w.rows);
-            let (len, view) = (rows.len(), self.view(w));
-            let first = column + rows.start;
-            if n == 1 {
-                // SAFETY: these columns belong to the claim.
-                let y = unsafe { out.write(first..first + len) };
-                self.cpu.kernels.matmul(view, rows, input, y, len, self.scratch);
-                finish(y);
-                continue;
+        let parts = |w: &WeightMatrix| w.rows.div_ceil(self.part(w.rows));
+        let total = matrices.iter().map(|(w, _)| parts(w)).sum();
+        for claim in self.claim(total) {
+            let mut before = 0; // parts of the matrices before this one
+            for &(w, column) in matrices {
+                let part = self.part(w.rows);
+                let here = w.rows.div_ceil(part);
+                let from = claim.start.clamp(before, before + here) - before;
+                let to = claim.end.clamp(before, before + here) - before;
+                before += here;
+                let rows = from * part..(to * part).min(w.rows);
+                if !rows.is_empty() {
+                    self.multiply(w, rows, input, out, column, ld, &finish);
+                }
             }
-            self.tile.resize(self.tile.len().max(n * len), 0.0);
-            self.cpu.kernels.matmul(view, rows, input, self.tile, len, self.scratch);
-            finish(&mut self.tile[..n * len]);
-            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
-                let at = t * ld + first;
-                // SAFETY: these columns belong to the claim.
-                unsafe { out.write(at..at + len) }.copy_from_slice(from);
-            }
+        }
+    }
+
+    /// [`Worker::matmul`] of some rows of one matrix.
+    #[allow(clippy::too_many_arguments)]
+    fn multiply(
+        &mut self,
+        w: &WeightMatrix,
+        rows: Range<usize>,
+        input: Rows<'_>,
+        out: &SharedBuf<f32>,
+        column: usize,
+        ld: usize,
+        finish: &impl Fn(&mut [f32]),
+    ) {
+        let (n, len, first) = (self.active.len(), rows.len(), column + rows.start);
+        if n == 1 {
+            // SAFETY: these columns belong to the claim.
+            let y = unsafe { out.write(first..first + len) };
+            self.cpu.kernels.matmul(self.view(w), rows, input, y, len, self.scratch);
+            finish(y);
+            return;
+        }
+        self.tile.resize(self.tile.len().max(n * len), 0.0);
+        self.cpu.kernels.matmul(self.view(w), rows, input, self.tile, len, self.scratch);
+        finish(&mut self.tile[..n * len]);
+        for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+            let at = t * ld + first;
+            // SAFETY: these columns belong to the claim.
+            unsafe { out.write(at..at + len) }.copy_from_slice(from);
         }
     }
 
@@ -203,22 +223,6 @@ impl<'a> Worker<'a> {
             KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(head)),
             KvType::Q8_0 => quant::codec::encode_row(DType::Q8_0, head, out),
         }
-    }
-}
-
-/// An iterator over the claims that this thread gets.
-pub(super) struct Claims<'a> {
-    counter: &'a std::sync::atomic::AtomicUsize,
-    n: usize,
-}
-
-impl Iterator for Claims<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        // Relaxed: what is claimed was published by a barrier before.
-        let i = self.counter.fetch_add(1, Ordering::Relaxed);
-        (i < self.n).then_some(i)
     }
 }
 
@@ -277,9 +281,9 @@ impl Backend for Worker<'_> {
         let c = self.pass.config;
         // SAFETY: h was written before `sync_rows`, and is next written after another barrier.
         let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
-        let parts = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
+        let matrices = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
         let ld = c.q_dim() + 2 * c.kv_dim();
-        self.matmul(&parts, h, &self.cpu.shared.qkv, ld, |_| {});
+        self.matmul(&matrices, h, &self.cpu.shared.qkv, ld, |_| {});
         self.cpu.barrier.wait();
     }
 
@@ -385,10 +389,10 @@ impl Backend for Worker<'_> {
         // SAFETY: h was written before `sync_rows`, or by this thread.
         let h = unsafe { self.rows.h_q.rows(&self.rows.h, n) };
         let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
-        let chunk = self.chunk(ffn);
+        let part = self.part(ffn);
         let out = &self.cpu.shared.g;
-        for claim in self.claim(ffn.div_ceil(chunk)) {
-            let rows = claim * chunk..((claim + 1) * chunk).min(ffn);
+        for claim in self.claim(ffn.div_ceil(part)) {
+            let rows = claim.start * part..(claim.end * part).min(ffn);
             let len = rows.len();
             self.tile.resize(self.tile.len().max(n * len), 0.0);
             self.tile2.resize(self.tile2.len().max(n * len), 0.0);
