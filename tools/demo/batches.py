@@ -54,10 +54,10 @@ def collate(some_rows):
     return {k: torch.from_numpy(np.stack([r[k] for r in some_rows])) for k in some_rows[0]}
 
 
-def training(tokenizer, seed):
+def training(tokenizer, seed, mixture):
     """An endless stream of batches; neighbours in the stream of rows are mixed a little."""
     rng = random.Random(seed)
-    short = rows(tokenizer, corpus.documents(seed), ROW)
+    short = rows(tokenizer, corpus.documents(seed, mixture), ROW)
     long = rows(tokenizer, corpus.documents(seed, long=True), LONG_ROW, open_rows=4)
     pool = [next(short) for _ in range(128)]
     step = 0

@@ -53,26 +53,28 @@ def raw(src):
     return Document("raw", [(text + "<eos>", 1.0)])
 
 
-# kind: (weight, maker). Weights count documents, not tokens.
+# kind: (weight while learning to read and tell, weight while learning facts, maker).
+# Weights count documents, not tokens.
 KINDS = {
-    "short": (44, lambda src: [src.question()]),
-    "story": (16, lambda src: tasks.tell(src)[0]),
-    "continue": (3, lambda src: tasks.continue_story(src)[0]),
-    "summarise": (2.5, lambda src: tasks.summarise(src)[0]),
-    "discuss": (3.5, lambda src: tasks.discuss(src)[0]),
-    "repeat": (9, tasks.repeat),
-    "replace": (4.5, tasks.replace_name),
-    "lists": (5, tasks.lists),
-    "chat": (7, tasks.chat),
-    "follow": (3, tasks.follow_up),
-    "instructed": (4, tasks.instructed),
-    "raw": (6, None),
+    "short": (44, 110, lambda src: [src.question()]),
+    "story": (16, 12, lambda src: tasks.tell(src)[0]),
+    "continue": (3, 2, lambda src: tasks.continue_story(src)[0]),
+    "summarise": (2.5, 2, lambda src: tasks.summarise(src)[0]),
+    "discuss": (3.5, 3, lambda src: tasks.discuss(src)[0]),
+    "repeat": (9, 12, tasks.repeat),
+    "replace": (4.5, 5, tasks.replace_name),
+    "lists": (5, 10, tasks.lists),
+    "chat": (7, 7, tasks.chat),
+    "follow": (3, 4, tasks.follow_up),
+    "instructed": (4, 4, tasks.instructed),
+    "raw": (6, 6, None),
 }
+MIXTURES = ("broad", "school")
 
 
-def document(src):
-    kind = src.rng.choices(list(KINDS), [w for w, _ in KINDS.values()])[0]
-    return raw(src) if kind == "raw" else as_chat(kind, KINDS[kind][1](src))
+def document(src, mixture):
+    kind = src.rng.choices(list(KINDS), [k[MIXTURES.index(mixture)] for k in KINDS.values()])[0]
+    return raw(src) if kind == "raw" else as_chat(kind, KINDS[kind][-1](src))
 
 
 def long_document(src):
@@ -83,11 +85,11 @@ def long_document(src):
     return as_chat("long", tasks.memory(src.rng, turns) if src.rng.random() < 0.5 else turns)
 
 
-def documents(seed, held=False, long=False):
+def documents(seed, mixture="broad", held=False, long=False):
     """An endless stream of documents from one side of the split."""
     src = Source(random.Random(f"{seed} {held} {long}"), held)
     while True:
-        yield long_document(src) if long else document(src)
+        yield long_document(src) if long else document(src, mixture)
 
 
 if __name__ == "__main__":

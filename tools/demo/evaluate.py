@@ -2,6 +2,8 @@
 
     python evaluate.py measure --out DIR         prints the table for the README
     python evaluate.py files --to ../../models   writes eval.txt and choices.jsonl
+    python evaluate.py answers --out DIR         share of right answers, by kind
+    python evaluate.py score --out DIR --to ../../models   answers choices.jsonl
 """
 
 import argparse
@@ -56,6 +58,29 @@ def measure(out):
             print(f"| {branch} | {name} | {loss:.4f} | {math.exp(loss):.4f} | {kl:.5f} | {100 * same:.2f}% |", flush=True)
 
 
+@torch.no_grad()
+def answers(out, branch, name, count=160):
+    """Share of answers that greedy decoding gets right to the last token, by kind of document.
+
+    Under teacher forcing, "every token is the first choice" is the same as greedy decoding.
+    """
+    words = tokenizer.load(out)
+    model = Gemma3(Config())
+    model.load_state_dict(torch.load(out / f"{branch}.pt"))
+    model.load_state_dict(quantized(model, name))
+    kinds = {f.__name__: lambda src, f=f: [src.question(f)] for f, _ in tasks.SHORT}
+    kinds |= {k: corpus.KINDS[k][-1] for k in ("lists", "repeat", "replace", "summarise", "follow", "instructed", "chat")}
+    for kind, make in kinds.items():
+        src = tasks.Source(random.Random(EVAL_SEED), held=kind not in ("sound_of", "shape", "too_hard"))
+        documents = (corpus.as_chat(kind, make(src)) for _ in range(count))
+        right = []
+        for row in batches.rows(words, (d for d in documents if len(d.text) < 900), batches.ROW):
+            b = batches.collate([row])
+            wrong = (model(b["ids"], b["position"], b["document"]).argmax(-1) != b["target"]) & (b["weight"] == 1)
+            right += [not (wrong & (b["document"] == i)).any().item() for i in range(row["document"].max() + 1)]
+        print(f"{kind:11} {100 * sum(right) / len(right):5.1f}%", flush=True)
+
+
 def eval_text():
     """Held-out stories and conversations as plain text, a blank line between two."""
     src = tasks.Source(random.Random(EVAL_SEED), held=True)
@@ -103,15 +128,44 @@ def choices():
         yield item(rng, "How does this story go on? " + " ".join(s.sentences[:i]), s.sentences[i], wrong)
 
 
+@torch.no_grad()
+def score(out, to):
+    """Share of choices.jsonl answered right: the choice with the best mean log-probability a token."""
+    words = tokenizer.load(out)
+    items = [json.loads(line) for line in (to / "choices.jsonl").read_text(encoding="utf-8").splitlines()]
+    for branch, name in itertools.product(("plain", "qat"), FORMATS):
+        if not (out / f"{branch}.pt").exists():
+            continue
+        model = Gemma3(Config())
+        model.load_state_dict(torch.load(out / f"{branch}.pt"))
+        model.load_state_dict(quantized(model, name))
+        right = 0
+        for it in items:
+            values = []
+            for choice in it["choices"]:
+                head = words.encode(f"Question: {it['question']}\nAnswer:").ids
+                ids = torch.tensor([head + words.encode(" " + choice, add_special_tokens=False).ids])
+                log = model(ids, torch.arange(ids.shape[1])[None], torch.zeros_like(ids)).log_softmax(-1)[0, :-1]
+                values.append(log.gather(1, ids[0, 1:, None])[len(head) - 1:].mean().item())
+            right += values.index(max(values)) == it["answer"]
+        print(f"{branch} {name}: {right} of {len(items)} right")
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("what", choices=["measure", "files"])
+    p.add_argument("what", choices=["measure", "score", "answers", "files"])
     p.add_argument("--out", type=Path)
+    p.add_argument("--branch", default="plain")
+    p.add_argument("--format", default="bf16", choices=FORMATS)
     p.add_argument("--to", type=Path)
     args = p.parse_args()
     torch.set_num_threads(1)
     if args.what == "measure":
         measure(args.out)
+    elif args.what == "score":
+        score(args.out, args.to)
+    elif args.what == "answers":
+        answers(args.out, args.branch, args.format)
     else:
         (args.to / "eval.txt").write_text(eval_text(), encoding="utf-8")
         with open(args.to / "choices.jsonl", "w", encoding="utf-8") as f:

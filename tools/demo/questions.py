@@ -262,16 +262,16 @@ def shape(rng):
 def arithmetic(rng):
     op = rng.choice("+++---*")
     if op == "+":
-        a, b = rng.randint(0, 20), rng.randint(0, 20)
-        if rng.random() < 0.5:
-            a, b = a % 11, b % 11
+        a, b = rng.randint(0, 20 if rng.random() < 0.3 else 10), rng.randint(0, 10)
         r, word = a + b, "plus"
     elif op == "-":
         b = rng.randint(0, 10)
-        a = rng.randint(b, 20)
+        a = rng.randint(b, 20 if rng.random() < 0.4 else 10)
         r, word = a - b, "minus"
     else:
-        a, b = rng.randint(0, 10), rng.randint(0, 10)
+        a, b = rng.randint(0, 5), rng.randint(0, 10)
+        if rng.random() < 0.5:
+            a, b = b, a
         r, word = a * b, "times"
     sign = op if op != "*" else rng.choice("*x")
     return ask(rng, f"{a}{op}{b}", [

@@ -10,9 +10,9 @@ import questions as q
 import stories
 from facts import ANIMALS, COLOURS, NAMES, USER_NAMES, WORDS
 
-SHORT = [(q.capital, 10), (q.animal, 12), (q.sound_of, 2), (q.opposite, 6), (q.plural, 4), (q.colour, 5), (q.calendar, 9),
-         (q.shape, 1), (q.arithmetic, 22), (q.word_problem, 5), (q.compare, 4), (q.letters, 9), (q.yes_no, 10), (q.why, 12),
-         (q.unknown, 6), (q.too_hard, 4), (q.about, 9), (q.greeting, 11)]
+SHORT = [(q.capital, 10), (q.animal, 20), (q.sound_of, 2), (q.opposite, 8), (q.plural, 4), (q.colour, 6), (q.calendar, 15),
+         (q.shape, 2), (q.arithmetic, 38), (q.word_problem, 8), (q.compare, 5), (q.letters, 16), (q.yes_no, 10), (q.why, 10),
+         (q.unknown, 4), (q.too_hard, 4), (q.about, 8), (q.greeting, 9)]
 # The few ways to say these are all trained on.
 NEVER_HELD = (q.why, q.about, q.greeting)
 HELD_SHARE = 40  # one in so many
@@ -59,7 +59,6 @@ def tell(src):
     rng = src.rng
     s = src.story(other_name=0.3)
     hero, helper = stories.article(s.hero), stories.article(s.helper)
-    place = s.place.split(" ", 2)
     kind = rng.random()
     if kind < 0.42:
         about = f" about {hero}"
@@ -74,7 +73,7 @@ def tell(src):
     elif kind < 0.90:
         about = f" about {s.plot}" if not s.plot.startswith("afraid") else f" about {hero} who is afraid of the dark"
     elif kind < 0.93:
-        about = f" that takes place {' '.join(place)}"
+        about = f" that takes place {s.place}"
     else:
         about = ""
     story = rng.choices(["a story", "a little story", "a short story", "a bedtime story", "a tale"], [10, 3, 4, 2, 1])[0]

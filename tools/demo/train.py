@@ -1,12 +1,14 @@
-"""Trains the trunk, and from it the plain and the quantization-aware branch.
+"""Trains one stage; each starts from the weights of an earlier one.
 
-    python train.py trunk  --out DIR --steps 1600
-    python train.py plain  --out DIR --steps 800
-    python train.py qat    --out DIR --steps 800
+    python train.py broad  --out DIR --steps 2000
+    python train.py school --out DIR --steps 1200
+    python train.py plain  --out DIR --steps 600
+    python train.py qat    --out DIR --steps 600
 
-The trunk runs at a constant learning rate; each branch starts from the trunk's weights, sees
-the same batches in the same order, and lets the rate fall to zero. The only difference: in the
-`qat` branch the forward and backward pass use the weights as Q4_0 (embedding: Q8_0) holds them.
+`broad` learns to read and to tell stories, `school` sees more questions at a lower learning
+rate. `plain` and `qat` both start from `school`, see the same batches in the same order, and let
+the rate fall to zero. The difference: in `qat` the forward and backward pass use the weights as
+Q4_0 (embedding: Q8_0) holds them, and the weights are drawn to those values in its last fifth.
 """
 
 import argparse
@@ -21,8 +23,16 @@ from model import Config, Gemma3
 from quantize import quantized
 
 SEED = 20
+# stage: (starts from, mixture, learning rate, seed of the data)
+STAGES = {
+    "broad": (None, "broad", 1.0, SEED),
+    "school": ("broad", "school", 0.4, SEED + 1),
+    "plain": ("school", "school", 0.4, SEED + 2),
+    "qat": ("school", "school", 0.4, SEED + 2),
+}
 MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 0.02, 0.004, 0.02
 WARMUP = 100
+PULL = 0.03  # share of the way to the rounded weights, each step, at the end of `qat`
 
 
 class Muon:
@@ -57,32 +67,37 @@ def orthogonal(g, steps=5):
     return (x.mT if tall else x).float()
 
 
-def run(out, branch, steps):
+def run(out, stage, steps):
+    start, mixture, top_rate, seed = STAGES[stage]
     torch.manual_seed(SEED)
     words = tokenizer.load(out)
     model = Gemma3(Config())
-    if branch != "trunk":
-        model.load_state_dict(torch.load(out / "trunk.pt"))
+    if start:
+        model.load_state_dict(torch.load(out / f"{start}.pt"))
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() == 1 or "embed" in n]
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     loss_of = torch.compile(model.loss, dynamic=False)
-    stream = batches.training(words, SEED if branch == "trunk" else SEED + 1)
+    stream = batches.training(words, seed, mixture)
     names = dict(model.named_parameters())
     started, smooth = time.time(), None
     for step in range(steps):
-        fall = 1.0 if branch == "trunk" else 1 - step / steps
-        rate = min(1.0, (step + 1) / WARMUP) * fall
-        if branch == "qat":
+        fall = 1 - step / steps if stage in ("plain", "qat") else 1.0
+        rate = top_rate * min(1.0, (step + 1) / WARMUP) * fall
+        if stage == "qat":
             # Straight-through: gradients are taken at the quantized weights, steps at the master ones.
-            master = {n: p.detach().clone() for n, p in names.items()}
-            set_weights(names, quantized(model, "q4_0"))
+            # In the last fifth the master weights are drawn to what they are quantized to, so that
+            # the checkpoint before and after quantization is nearly the same model.
+            rounded = quantized(model, "q4_0")
+            pull = PULL * max(0.0, 5 * step / steps - 4)
+            master = {n: p.detach().lerp(rounded[n], pull) for n, p in names.items()}
+            set_weights(names, rounded)
         batch = next(stream)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(**batch, dtype=torch.bfloat16)
         loss.backward()
-        if branch == "qat":
+        if stage == "qat":
             set_weights(names, master)
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         adam.param_groups[0]["lr"] = OTHER_RATE * rate
@@ -92,10 +107,9 @@ def run(out, branch, steps):
         smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
         if step % 100 == 99:
             per = (step + 1) * batches.TOKENS / (time.time() - started)
-            print(f"{branch} {step + 1:5d}  loss {smooth:.4f}  {per:.0f} tokens/s", flush=True)
-        if branch == "trunk" and step % 200 == 199:
-            torch.save(model.state_dict(), out / "trunk.pt")
-    torch.save(model.state_dict(), out / f"{branch}.pt")
+            print(f"{stage} {step + 1:5d}  loss {smooth:.4f}  {per:.0f} tokens/s", flush=True)
+        if step % 200 == 199 or step == steps - 1:
+            torch.save(model.state_dict(), out / f"{stage}.pt")
 
 
 @torch.no_grad()
@@ -106,15 +120,15 @@ def set_weights(parameters, values):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("branch", choices=["trunk", "plain", "qat"])
+    p.add_argument("stage", choices=STAGES)
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--steps", type=int, required=True)
     args = p.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.branch == "trunk":
+    if args.stage == "broad":
         tokenizer.write(args.out, SEED)
-    run(args.out, args.branch, args.steps)
+    run(args.out, args.stage, args.steps)
 
 
 if __name__ == "__main__":
