@@ -7,8 +7,8 @@
 
 `broad` learns to read and to tell stories, `school` sees more questions at a lower learning
 rate. `plain` and `qat` both start from `school`, see the same batches in the same order, and let
-the rate fall to zero. The difference: in `qat` the forward and backward pass use the weights as
-Q4_0 (embedding: Q8_0) holds them, and the weights are drawn to those values in its last fifth.
+the rate fall to zero. Their only difference: in `qat` the forward and backward pass use the
+weights as Q4_0 (embedding: Q8_0) holds them.
 """
 
 import argparse
@@ -32,7 +32,6 @@ STAGES = {
 }
 MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 0.02, 0.004, 0.02
 WARMUP = 100
-PULL = 0.03  # share of the way to the rounded weights, each step, at the end of `qat`
 
 
 class Muon:
@@ -87,12 +86,8 @@ def run(out, stage, steps):
         rate = top_rate * min(1.0, (step + 1) / WARMUP) * fall
         if stage == "qat":
             # Straight-through: gradients are taken at the quantized weights, steps at the master ones.
-            # In the last fifth the master weights are drawn to what they are quantized to, so that
-            # the checkpoint before and after quantization is nearly the same model.
-            rounded = quantized(model, "q4_0")
-            pull = PULL * max(0.0, 5 * step / steps - 4)
-            master = {n: p.detach().lerp(rounded[n], pull) for n, p in names.items()}
-            set_weights(names, rounded)
+            master = {n: p.detach().clone() for n, p in names.items()}
+            set_weights(names, quantized(model, "q4_0"))
         batch = next(stream)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(**batch, dtype=torch.bfloat16)
