@@ -6,6 +6,9 @@ use super::attention::Attention;
 use super::worker::Worker;
 use crate::weights::Layer;
 
+/// Query rows that go over the cache together, when there are many.
+const QUERIES: usize = 64;
+
 impl Worker<'_> {
     /// The positions that batch row `row` sees in this layer, its own the last.
     fn sees(&self, row: usize, layer: &Layer) -> std::ops::Range<usize> {
@@ -74,7 +77,7 @@ impl Worker<'_> {
     pub(super) fn attend_blocks(&mut self, layer: &Layer) {
         let c = self.pass.config;
         let (pad, group) = (self.pass.cache.head_pad, c.heads / c.kv_heads);
-        let tokens = (32 / group).max(1);
+        let tokens = (QUERIES / group).max(1);
         let mut blocks: Vec<std::ops::Range<usize>> = Vec::new();
         for (t, &row) in self.active.iter().enumerate() {
             let seq = self.pass.batch.rows[row].seq;

@@ -13,6 +13,8 @@ use super::ops;
 use super::simd::{self, Op, Simd};
 use crate::kv_cache::{KvCache, KvType};
 
+mod many;
+
 /// Positions in one block.
 const BLOCK: usize = 32;
 /// Query rows and positions in a register tile.
@@ -34,6 +36,9 @@ pub(crate) struct Attention<'a> {
     pub(crate) softcap: Option<f32>,
 }
 
+/// From this many rows on, rows lie in the lanes of vectors.
+const MANY: usize = 16;
+
 /// Running state of each row, and scratch. One a thread.
 #[derive(Default)]
 pub(crate) struct State {
@@ -47,6 +52,7 @@ pub(crate) struct State {
     k: Vec<f32>,
     v: Vec<f32>,
     scores: Vec<f32>,
+    many: many::Scratch,
 }
 
 impl Attention<'_> {
@@ -55,6 +61,9 @@ impl Attention<'_> {
         let pad = self.cache.head_pad;
         let rows = self.visible.len();
         assert_eq!(self.q.len(), rows * pad);
+        if rows >= MANY {
+            return many::run(self, kernels, state);
+        }
         let tiled = rows.next_multiple_of(TILE);
         state.acc.clear();
         state.acc.resize(tiled * pad, 0.0);
@@ -71,19 +80,28 @@ impl Attention<'_> {
         let mut at = self.range.start;
         while at < self.range.end {
             let n = BLOCK.min(self.range.end - at);
-            self.widen(kernels, at, n, state);
+            self.widen(kernels, at, n, pad, [&mut state.k, &mut state.v]);
+            for to in [&mut state.k, &mut state.v] {
+                to[n * pad..n.next_multiple_of(TILE) * pad].fill(0.0); // tiles read them
+            }
             simd::run(kernels, Block { job: self, at, n, state });
             at += n;
         }
     }
 
-    /// Reads keys and values of positions `at .. at + n` as f32. Rows up to the next multiple of
-    /// TILE are zeroed: tiles read them.
-    fn widen(&self, kernels: &Kernels, at: usize, n: usize, state: &mut State) {
-        let pad = self.cache.head_pad;
+    /// Reads keys and values of positions `at .. at + n` as f32, into rows `stride` apart.
+    fn widen(
+        &self,
+        kernels: &Kernels,
+        at: usize,
+        n: usize,
+        stride: usize,
+        [k, v]: [&mut [f32]; 2],
+    ) {
         let layer = &self.cache.layers[self.layer];
-        for (from, to) in [(&layer.k, &mut state.k), (&layer.v, &mut state.v)] {
-            for (i, out) in to.chunks_exact_mut(pad).enumerate().take(n) {
+        for (from, to) in [(&layer.k, k), (&layer.v, v)] {
+            for (i, out) in to.chunks_exact_mut(stride).enumerate().take(n) {
+                let out = &mut out[..self.cache.head_pad];
                 let o = self.cache.offset(self.layer, self.seq, self.kv_head, at + i);
                 // SAFETY: this batch's keys and values were stored before the last barrier, and
                 // nobody stores again before the next.
@@ -94,7 +112,6 @@ impl Attention<'_> {
                     KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(row)),
                 }
             }
-            to[n * pad..n.next_multiple_of(TILE) * pad].fill(0.0);
         }
     }
 }
@@ -398,7 +415,7 @@ mod tests {
                     let config = config(head_dim, window);
                     let cache = KvCache::new(&config, kv_type, 1, 200, 8).unwrap();
                     let stored = fill(&cache, head_dim, positions);
-                    for rows in [1, 2, 3, 4, 5, 9] {
+                    for rows in [1, 2, 3, 4, 5, 9, 16, 33, 70] {
                         let q = noise(rows * 31, rows * cache.head_pad);
                         let visible: Vec<Range<usize>> = (0..rows)
                             .map(|r| {

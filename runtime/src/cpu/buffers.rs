@@ -1,5 +1,7 @@
 //! The buffers of a forward pass, allocated once.
 
+use std::ops::Range;
+
 use quant::codec::QK;
 use quant::kernels::Rows;
 
@@ -32,13 +34,31 @@ impl Quantized {
     /// As [`SharedBuf::write`], for that row.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn row(&self, t: usize) -> (&mut [i8], &mut [f32], &mut [i32]) {
-        let (c, b) = (self.cols, self.cols / QK);
+        // SAFETY: the caller's.
+        unsafe { self.part(t, 0..self.cols) }
+    }
+
+    /// Some columns (whole blocks) of row `t` for writing.
+    ///
+    /// # Safety
+    /// As [`SharedBuf::write`], for those.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(
+        &self,
+        t: usize,
+        columns: Range<usize>,
+    ) -> (&mut [i8], &mut [f32], &mut [i32]) {
+        assert!(columns.start.is_multiple_of(QK) && columns.len().is_multiple_of(QK));
+        assert!(columns.end <= self.cols);
+        let q = t * self.cols + columns.start;
+        let block = t * (self.cols / QK) + columns.start / QK;
+        let (len, blocks) = (columns.len(), columns.len() / QK);
         // SAFETY: the caller's.
         unsafe {
             (
-                self.q.write(t * c..(t + 1) * c),
-                self.scale.write(t * b..(t + 1) * b),
-                self.sum.write(t * b..(t + 1) * b),
+                self.q.write(q..q + len),
+                self.scale.write(block..block + blocks),
+                self.sum.write(block..block + blocks),
             )
         }
     }
@@ -74,8 +94,6 @@ pub(crate) struct RowBufs {
     /// Attention's output, `[n, heads · head_dim]`.
     pub(crate) a: SharedBuf<f32>,
     pub(crate) a_q: Quantized,
-    /// g quantized; the f32 form is [`Shared::g`].
-    pub(crate) g_q: Quantized,
 }
 
 impl RowBufs {
@@ -86,7 +104,6 @@ impl RowBufs {
             h_q: Quantized::new(rows, c.hidden)?,
             a: SharedBuf::zeroed(rows * c.q_dim())?,
             a_q: Quantized::new(rows, c.q_dim())?,
-            g_q: Quantized::new(rows, c.ffn)?,
         })
     }
 }
@@ -101,8 +118,10 @@ pub(crate) struct Shared {
     pub(crate) angles: SharedBuf<f32>,
     /// Output of the projections back to the residual stream, `[n, hidden]`.
     pub(crate) o: SharedBuf<f32>,
-    /// GELU(gate) · up, `[n, ffn]`.
+    /// GELU(gate) · up, `[n, ffn]`, where the next matmul wants it so.
     pub(crate) g: SharedBuf<f32>,
+    /// The same, quantized, where it wants that.
+    pub(crate) g_q: Quantized,
     /// What each thread found of each row's and head's attention over its part of the cache:
     /// `[small rows, heads, threads, head_pad + 2]`; the last two are the sum and the maximum.
     pub(crate) parts: SharedBuf<f32>,
@@ -119,6 +138,7 @@ impl Shared {
             angles: SharedBuf::zeroed(rows * 2 * c.head_dim)?,
             o: SharedBuf::zeroed(rows * c.hidden)?,
             g: SharedBuf::zeroed(rows * c.ffn)?,
+            g_q: Quantized::new(rows, c.ffn)?,
             parts: SharedBuf::zeroed(small * c.heads * threads * (pad + 2))?,
             logits: SharedBuf::zeroed(0)?,
         })

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use quant::codec::decode_row;
+use quant::codec::{QK, decode_row};
 use quant::kernels::{Input, Rows, Scratch};
 use quant::{DType, Matrix};
 
@@ -26,6 +26,9 @@ use crate::batch::Batch;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 use crate::weights::{Layer, WeightMatrix, Weights};
+
+/// Rows of a strip of the kernels.
+const STRIP: usize = 16;
 
 /// What a thread keeps from token to token.
 pub(crate) struct ThreadState {
@@ -137,21 +140,19 @@ impl<'a> Worker<'a> {
         w.view(self.pass.file)
     }
 
-    /// Output features in one part: for few tokens as few as kernels work on at once, since claims
+    /// Output features in one part, a multiple of `unit`: for few tokens as few as that, since claims
     /// take many; for many tokens a tile.
-    fn part(&self, features: usize) -> usize {
-        /// Rows of a strip of the kernels.
-        const STRIP: usize = 16;
+    fn part(&self, features: usize, unit: usize) -> usize {
         /// Rows that a tile kernel works on at once, at most.
         const TILE: usize = 128;
         if self.active.len() <= SMALL {
-            return STRIP;
+            return unit;
         }
         // As large as may be, and the same number for every thread where that can be had.
         let threads = self.cpu.threads;
         let least = features.div_ceil(TILE).next_multiple_of(threads);
         (0..4)
-            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(STRIP))
+            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(unit))
             .find(|&part| features.div_ceil(part).is_multiple_of(threads))
             .unwrap_or(TILE / 2)
     }
@@ -165,12 +166,12 @@ impl<'a> Worker<'a> {
         ld: usize,
         finish: impl Fn(&mut [f32]),
     ) {
-        let parts = |w: &WeightMatrix| w.rows.div_ceil(self.part(w.rows));
+        let parts = |w: &WeightMatrix| w.rows.div_ceil(self.part(w.rows, STRIP));
         let total = matrices.iter().map(|(w, _)| parts(w)).sum();
         for claim in self.claim(total) {
             let mut before = 0; // parts of the matrices before this one
             for &(w, column) in matrices {
-                let part = self.part(w.rows);
+                let part = self.part(w.rows, STRIP);
                 let here = w.rows.div_ceil(part);
                 let from = claim.start.clamp(before, before + here) - before;
                 let to = claim.end.clamp(before, before + here) - before;
@@ -389,8 +390,7 @@ impl Backend for Worker<'_> {
         // SAFETY: h was written before `sync_rows`, or by this thread.
         let h = unsafe { self.rows.h_q.rows(&self.rows.h, n) };
         let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
-        let part = self.part(ffn);
-        let out = &self.cpu.shared.g;
+        let (part, quantize) = (self.part(ffn, QK), wants_q8(&[&layer.down]));
         for claim in self.claim(ffn.div_ceil(part)) {
             let rows = claim.start * part..(claim.end * part).min(ffn);
             let len = rows.len();
@@ -399,29 +399,25 @@ impl Backend for Worker<'_> {
             self.cpu.kernels.matmul(gate, rows.clone(), h, self.tile, len, self.scratch);
             self.cpu.kernels.matmul(up, rows.clone(), h, self.tile2, len, self.scratch);
             ops::gelu_mul(&self.cpu.kernels, &mut self.tile[..n * len], &self.tile2[..n * len]);
+            // In the form that the next matmul wants, while it is at hand.
             for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
-                let at = t * ffn + rows.start;
-                // SAFETY: these columns belong to the claim.
-                unsafe { out.write(at..at + len) }.copy_from_slice(from);
+                if quantize {
+                    // SAFETY: these columns belong to the claim; parts are whole blocks.
+                    let (q, scale, sum) = unsafe { self.cpu.shared.g_q.part(t, rows.clone()) };
+                    self.cpu.kernels.quantize(from, q, scale, sum);
+                } else {
+                    let at = t * ffn + rows.start;
+                    // SAFETY: these columns belong to the claim.
+                    unsafe { self.cpu.shared.g.write(at..at + len) }.copy_from_slice(from);
+                }
             }
         }
         self.cpu.barrier.wait();
     }
 
     fn down(&mut self, layer: &Layer) {
-        let ffn = self.pass.config.ffn;
-        if wants_q8(&[&layer.down]) {
-            for t in self.my_rows() {
-                // SAFETY: g was written before the last barrier; row t of g_q is this thread's.
-                let (g, (q, scale, sum)) = unsafe {
-                    (self.cpu.shared.g.read(t * ffn..(t + 1) * ffn), self.rows.g_q.row(t))
-                };
-                self.cpu.kernels.quantize(g, q, scale, sum);
-            }
-            self.sync_rows();
-        }
-        // SAFETY: g was written before a barrier, g_q before `sync_rows` or by this thread.
-        let g = unsafe { self.rows.g_q.rows(&self.cpu.shared.g, self.active.len()) };
+        // SAFETY: g or g_q was written before the last barrier.
+        let g = unsafe { self.cpu.shared.g_q.rows(&self.cpu.shared.g, self.active.len()) };
         let hidden = self.pass.config.hidden;
         self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
         self.cpu.barrier.wait();
