@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use lapidary_quant::codec::QK;
-use lapidary_quant::kernels::ceiling::{Clock, f32_peak, int8_peak, rate, read_bandwidth};
+use lapidary_quant::kernels::ceiling::{Clock, Pattern, f32_peak, int8_peak, rate};
 use lapidary_quant::kernels::{Input, Isa, Kernels, Rows, Scratch};
 use lapidary_quant::{DType, Matrix};
 
@@ -129,6 +129,7 @@ fn main() {
         let kernels = Kernels::for_isa(isa).expect("available");
         for dtype in DType::ALL.into_iter().filter(|&d| kernels.isa_for(d) == isa) {
             for &threads in &counts {
+                let pattern = Pattern::best(&big, threads, Duration::from_millis(100));
                 for n in [1, 2, 4, 8] {
                     for (rows, cols) in [(262144, 640), (262144, 1152), (32768, 6912)] {
                         let name = format!("{isa} decode {dtype} {rows}x{cols} n={n} {threads}t");
@@ -139,8 +140,8 @@ fn main() {
                         let w = Matrix::new(dtype, rows, cols, &data).expect("fits");
                         let x = Acts::new(n, cols);
                         report(&name, "GB/s", || {
-                            let time = Duration::from_millis(150);
-                            let ceiling = read_bandwidth(&big, threads, time, Clock::Processor);
+                            let time = Duration::from_millis(100);
+                            let ceiling = pattern.rate(&big, threads, time, Clock::Processor);
                             let speed = speed(kernels, w, &x, threads, Duration::from_millis(60));
                             (data.len() as f64 * speed / 1e9, ceiling)
                         });

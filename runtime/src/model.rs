@@ -49,6 +49,15 @@ impl Model {
         Self::resolve(path.to_owned(), Bytes::Mapped(map(path)?))
     }
 
+    /// Resolves a model whose file is mapped already, or was written to memory that is (see
+    /// [`memory`](crate::mapping::memory)); `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_map(path: impl Into<PathBuf>, map: Mmap) -> Result<Self, RuntimeError> {
+        Self::resolve(path.into(), Bytes::Mapped(map))
+    }
+
     /// Resolves a model whose file is in memory; `path` names it in errors.
     ///
     /// # Errors

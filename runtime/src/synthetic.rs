@@ -3,7 +3,11 @@
 
 use quant::DType;
 use quant::codec::encode_row;
-use quant::gguf::{GgufError, Layout, MetaValue, TensorSpec};
+use quant::gguf::{Layout, MetaValue, TensorSpec};
+
+use crate::error::RuntimeError;
+use crate::mapping;
+use crate::model::Model;
 
 /// The shape of a published Gemma.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,22 +114,27 @@ impl Shape {
         SHAPES.iter().find(|s| s.name == name)
     }
 
-    /// A whole GGUF file of this shape, with matrices of `dtype` and an embedding of `embed`.
-    /// The vocabulary is a placeholder and the text such a model writes is noise.
+    /// A whole GGUF file of this shape, in memory, with matrices of `dtype` and an embedding of
+    /// `embed`. The vocabulary is a placeholder and the text such a model writes is noise.
     ///
     /// # Errors
-    /// [`GgufError::TensorShape`] when a row of this shape is not whole blocks of the type.
-    pub fn gguf(&self, dtype: DType, embed: DType) -> Result<Vec<u8>, GgufError> {
+    /// [`RuntimeError::Gguf`] when a row of this shape is not whole blocks of the type,
+    /// [`RuntimeError::Memory`].
+    pub fn model(&self, dtype: DType, embed: DType) -> Result<Model, RuntimeError> {
+        let label = format!("{} {dtype}, embedding {embed}, random weights", self.name);
         let tensors = self.tensors(dtype, embed);
-        let layout = Layout::new(&self.metadata(), &tensors)?;
-        let mut file = vec![0; layout.file_len as usize];
+        let layout = Layout::new(&self.metadata(), &tensors)
+            .map_err(|source| RuntimeError::Gguf { path: label.clone().into(), source })?;
+        let bytes = layout.file_len as usize;
+        let no_memory = |_| RuntimeError::Memory { what: "random weights", bytes };
+        let mut file = mapping::memory(bytes).map_err(no_memory)?;
         file[..layout.header.len()].copy_from_slice(&layout.header);
         let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
         for (t, &offset) in tensors.iter().zip(&layout.offsets) {
             let bytes = t.bytes().expect("laid out before") as usize;
             fill(t.dtype, &mut file[offset as usize..][..bytes], &mut rng);
         }
-        Ok(file)
+        Model::from_map(label, file.make_read_only().map_err(no_memory)?)
     }
 
     fn tensors(&self, dtype: DType, embed: DType) -> Vec<TensorSpec> {

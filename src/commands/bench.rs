@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use memmap2::MmapMut;
 use quant::DType;
 use quant::kernels::Kernels;
-use quant::kernels::ceiling::{self, Clock};
+use quant::kernels::ceiling::{self, Clock, Pattern};
 use runtime::synthetic::{SHAPES, Shape};
-use runtime::{KvType, Model, Session, SessionOptions};
+use runtime::{KvType, Model, Session, SessionOptions, mapping};
 use serde_json::json;
 
 use crate::args::{BenchArgs, BenchOutput};
@@ -52,9 +53,7 @@ fn load(args: &BenchArgs) -> Result<Model> {
     };
     let dtype = args.dtype.unwrap_or(DType::Q4_0);
     let embed = args.embed.unwrap_or(if dtype == DType::Q4_0 { DType::Q8_0 } else { dtype });
-    let bytes = shape.gguf(dtype, embed).with_context(|| format!("{name} in {dtype}"))?;
-    let label = format!("{name} {dtype}, embedding {embed}, random weights");
-    Ok(Model::from_bytes(label, bytes)?)
+    Ok(shape.model(dtype, embed)?)
 }
 
 #[derive(Clone, Copy)]
@@ -95,15 +94,19 @@ struct Bench {
     kernels: Kernels,
     threads: usize,
     repetitions: usize,
-    /// What the ceiling of reading is measured on.
-    buffer: Vec<u8>,
+    /// What the ceiling of reading is measured on, and the way of reading that is fastest here.
+    buffer: MmapMut,
+    pattern: Pattern,
     read_gb_s: Vec<f64>,
     int8_gops: Vec<f64>,
     filled: Option<usize>,
 }
 
 /// How long one measurement of a ceiling takes.
-const CEILING: Duration = Duration::from_millis(120);
+const CEILING: Duration = Duration::from_millis(100);
+
+/// Bytes that are read to measure how fast that goes: more than any cache holds.
+const BUFFER: usize = 512 << 20;
 
 impl Bench {
     fn new(model: Arc<Model>, kernels: Kernels, threads: usize, args: &BenchArgs) -> Result<Self> {
@@ -117,21 +120,33 @@ impl Bench {
             ..SessionOptions::default()
         };
         let session = Session::new(model, &options)?;
-        // Larger than any cache, and touched, so that it is memory that is read.
-        let buffer = vec![1u8; 512 << 20];
+        // Touched, so that it is memory that is read.
+        let mut buffer = mapping::memory(BUFFER).context("memory to measure the ceilings on")?;
+        buffer.fill(1);
+        let pattern = Pattern::best(&buffer, threads, CEILING);
         Ok(Bench {
             session,
             kernels,
             threads,
             repetitions: args.repetitions.max(1),
             buffer,
+            pattern,
             read_gb_s: Vec::new(),
             int8_gops: Vec::new(),
             filled: None,
         })
     }
 
-    /// Runs a test: once to warm up, then the repetitions, each right after the ceilings.
+    /// Both ceilings, now: reading, and int8 where it can be measured.
+    fn ceilings(&self) -> (f64, Option<f64>) {
+        (
+            self.pattern.rate(&self.buffer, self.threads, CEILING, Clock::Wall),
+            ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+        )
+    }
+
+    /// Runs a test: once to warm up, then the repetitions, each between two measurements of the
+    /// ceilings, whose mean it is compared with.
     fn measure(&mut self, test: Test, depth: usize) -> Result<Outcome> {
         let mut out = Outcome {
             name: test.name(depth),
@@ -142,8 +157,7 @@ impl Bench {
         };
         for repetition in 0..=self.repetitions {
             self.fill(depth)?;
-            let read = ceiling::read_bandwidth(&self.buffer, self.threads, CEILING, Clock::Wall);
-            let int8 = ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
+            let before = self.ceilings();
             let start = Instant::now();
             self.run(test)?;
             let per_second = test.tokens() as f64 / start.elapsed().as_secs_f64();
@@ -151,6 +165,9 @@ impl Bench {
             if repetition == 0 {
                 continue;
             }
+            let after = self.ceilings();
+            let read = (before.0 + after.0) / 2.0;
+            let int8 = before.1.zip(after.1).map(|(a, b)| (a + b) / 2.0);
             self.read_gb_s.push(read);
             self.int8_gops.extend(int8);
             let (rate, ceiling) = match test {

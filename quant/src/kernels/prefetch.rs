@@ -1,5 +1,20 @@
 //! Asking for memory ahead of its use, on any architecture. Nothing is read: any address will do.
 
+/// How far ahead of its use memory is asked for where one stream runs through all of the weights, in
+/// bytes. Two pages: what fetches lines by itself stops at the end of a page, and the translation of
+/// the next one takes as long as the line (measured: 18-20 GB/s with 512 bytes on one core, 22-25 with
+/// 8192, where plain reading gives 25).
+pub(super) const STREAM_AHEAD: usize = 8192;
+
+/// Asks for `bytes` bytes of a stream that is now at `p`, [`STREAM_AHEAD`] further on, into the
+/// second-level cache; from there the first level gets its lines in time by itself.
+#[inline(always)]
+pub(super) fn prefetch_stream(p: *const u8, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
+        prefetch_l2(p.wrapping_add(STREAM_AHEAD + 64 * line));
+    }
+}
+
 /// Asks for the line at `p`, into the first-level cache.
 #[inline]
 pub(super) fn prefetch<T>(p: *const T) {
@@ -19,7 +34,7 @@ pub(super) fn prefetch<T>(p: *const T) {
 }
 
 /// Asks for the line at `p`, into the second-level cache.
-#[inline]
+#[inline(always)]
 fn prefetch_l2<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: prefetching reads nothing, whatever the address.

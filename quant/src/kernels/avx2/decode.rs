@@ -6,12 +6,11 @@ use std::arch::x86_64::*;
 use super::dot::Dot;
 use super::strip::Strip;
 use crate::codec::QK;
+use crate::kernels::prefetch::prefetch_stream;
 use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
 const STEP: usize = 4;
-/// How far ahead of the loads memory is asked for, in bytes.
-const AHEAD: usize = 512;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m.
 #[derive(Clone, Copy)]
@@ -102,9 +101,7 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
         unsafe {
             let mut acc = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps());
             for x in whole.chunks_exact(F::PARTS) {
-                for line in 0..F::BYTES.div_ceil(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(p.wrapping_add(AHEAD + 64 * line).cast());
-                }
+                prefetch_stream(p, F::BYTES);
                 for (part, x) in x.iter().enumerate() {
                     acc = step::<D, F>(p, part, x, acc);
                 }

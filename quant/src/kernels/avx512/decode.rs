@@ -9,12 +9,11 @@ use std::arch::x86_64::*;
 
 use crate::codec::QK;
 use crate::kernels::panel::{Layout, Shape};
+use crate::kernels::prefetch::prefetch_stream;
 use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
 const STEP: usize = 4;
-/// How far ahead of the loads memory is asked for, in bytes.
-const AHEAD: usize = 512;
 
 /// 4 × 32 weights, unsigned: value = (quant - OFFSET) · d + m. Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
@@ -95,10 +94,7 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
         let mut p = row.as_ptr();
         let mut acc = (_mm512_setzero_ps(), _mm_setzero_ps());
         for x in whole.chunks_exact(F::PARTS) {
-            for line in 0..F::BYTES.div_ceil(64) {
-                let ahead = p.wrapping_add(AHEAD + 64 * line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            }
+            prefetch_stream(p, F::BYTES);
             for (part, x) in x.iter().enumerate() {
                 // SAFETY: the row has these whole steps.
                 acc = unsafe { step::<F>(p, part, x, acc) };

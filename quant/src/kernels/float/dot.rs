@@ -6,12 +6,10 @@
 
 use super::{FloatIsa, Job, Scratch, Weight};
 use crate::kernels::panel::{Layout, Shape};
-use crate::kernels::prefetch::prefetch;
+use crate::kernels::prefetch::prefetch_stream;
 
 /// Most tokens of a pass over a row.
 const TOKENS: usize = 4;
-/// How far ahead of the loads memory is asked for, in bytes.
-const AHEAD: usize = 512;
 /// Sums in flight for each row, so that additions need not wait for each other.
 const CHAINS: usize = 4;
 
@@ -78,9 +76,7 @@ fn dot<I: FloatIsa, W: Weight, const R: usize, const N: usize>(
     let mut k = 0;
     while k + step <= cols {
         for row in rows {
-            for line in 0..(step * W::BYTES).div_ceil(64) {
-                prefetch(row.as_ptr().wrapping_add(k * W::BYTES + AHEAD + line * 64));
-            }
+            prefetch_stream(row.as_ptr().wrapping_add(k * W::BYTES), step * W::BYTES);
         }
         for c in 0..CHAINS {
             for (r, acc) in acc.iter_mut().enumerate() {
