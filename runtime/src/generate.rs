@@ -116,6 +116,7 @@ impl Generator {
                 done.stop = Stop::ContextFull;
                 break;
             }
+            let (rows, pass) = (pending.len(), Instant::now());
             let logits = match self.session.append_tail(0, &pending, drafted + 1, cancel) {
                 Ok(logits) => logits,
                 Err(RuntimeError::Cancelled) => {
@@ -127,6 +128,7 @@ impl Generator {
                 }
                 Err(e) => return Err(e),
             };
+            let took = pass.elapsed();
             if done.prompt_time.is_zero() {
                 done.prompt_time = start.elapsed();
             }
@@ -154,8 +156,8 @@ impl Generator {
                 self.cached.push(next);
                 right += 1;
             };
-            if let Some(lookup) = &mut self.lookup {
-                lookup.learn(drafted, right);
+            if let Some(lookup) = self.lookup.as_mut().filter(|_| rows == drafted + 1) {
+                lookup.learn(drafted, right, took);
             }
             self.session.truncate(0, self.cached.len());
             let Some(next) = last else { break 'answer };

@@ -4,7 +4,10 @@
 //! kept. Reading the weights is what a token costs, so a few rows more cost little.
 //!
 //! Summaries, edits and quotations gain; for other text drafts are refused, and each refusal makes
-//! the next draft shorter, then rarer, so that little is lost.
+//! the next draft shorter, then rarer, so that little is lost. The same happens where drafts are right
+//! but rows are not cheap, as for a model so small that it lies in the caches: passes are timed.
+
+use std::time::Duration;
 
 /// Tokens that must have occurred before in the same order.
 const MATCH: usize = 3;
@@ -24,11 +27,25 @@ pub struct Lookup {
     next_pause: usize,
     drafted: usize,
     accepted: usize,
+    /// Seconds that a pass takes for one token, lately; 0 when there was none.
+    plain: f32,
+    /// Seconds of the last passes with drafts, and the tokens they gave, older ones counting less.
+    spent: f32,
+    gained: f32,
 }
 
 impl Default for Lookup {
     fn default() -> Self {
-        Lookup { length: 2, pause: 0, next_pause: 1, drafted: 0, accepted: 0 }
+        Lookup {
+            length: 2,
+            pause: 0,
+            next_pause: 1,
+            drafted: 0,
+            accepted: 0,
+            plain: 0.0,
+            spent: 0.0,
+            gained: 0.0,
+        }
     }
 }
 
@@ -51,19 +68,25 @@ impl Lookup {
         }
     }
 
-    /// Tells how many tokens of a draft of `drafted` were right.
-    pub fn learn(&mut self, drafted: usize, accepted: usize) {
+    /// Tells how many tokens of a draft of `drafted` (0: one token alone) were right, and how long
+    /// the pass took.
+    pub fn learn(&mut self, drafted: usize, accepted: usize, took: Duration) {
+        let took = took.as_secs_f32();
         if drafted == 0 {
+            self.plain = if self.plain == 0.0 { took } else { 0.9 * self.plain + 0.1 * took };
             return;
         }
         self.accepted += accepted;
-        if accepted == drafted {
-            self.length = (self.length * 2).min(LONGEST);
-            self.next_pause = 1;
-        } else if accepted == 0 {
+        self.spent = 0.8 * self.spent + took;
+        self.gained = 0.8 * self.gained + (accepted + 1) as f32;
+        let pays = self.plain == 0.0 || self.gained * self.plain > self.spent;
+        if accepted == 0 || !pays {
             self.length = 2;
             self.pause = self.next_pause;
             self.next_pause = (self.next_pause * 4).min(LONGEST_PAUSE);
+        } else if accepted == drafted {
+            self.length = (self.length * 2).min(LONGEST);
+            self.next_pause = 1;
         } else {
             self.length = (accepted + 1).max(2);
         }
@@ -78,6 +101,8 @@ impl Lookup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PASS: Duration = Duration::from_millis(1);
 
     fn draft(l: &mut Lookup, text: &[u32], room: usize) -> Vec<u32> {
         let mut out = Vec::new();
@@ -102,18 +127,41 @@ mod tests {
     fn success_makes_drafts_longer_and_failure_rarer() {
         let text = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3];
         let mut l = Lookup::default();
-        l.learn(2, 2);
+        l.learn(2, 2, PASS);
         assert_eq!(draft(&mut l, &text, 10), [4, 5, 6, 7]);
-        l.learn(4, 4);
+        l.learn(4, 4, PASS);
         assert_eq!(draft(&mut l, &text, 10).len(), LONGEST);
-        l.learn(7, 1);
+        l.learn(7, 1, PASS);
         assert_eq!(draft(&mut l, &text, 10).len(), 2);
         for pause in [1, 4, 16, 64, 64] {
-            l.learn(2, 0);
+            l.learn(2, 0, PASS);
             for _ in 0..pause {
                 assert_eq!(draft(&mut l, &text, 10).len(), 0);
             }
             assert_eq!(draft(&mut l, &text, 10).len(), 2);
         }
+    }
+
+    #[test]
+    fn drafts_that_cost_more_than_they_bring_become_rare() {
+        let text = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3];
+        let mut l = Lookup::default();
+        l.learn(0, 0, PASS);
+        l.learn(2, 2, PASS * 2);
+        assert_eq!(draft(&mut l, &text, 10).len(), 4, "three tokens for two passes");
+        // Right, but five tokens for nine passes: a pause, and a longer one.
+        l.learn(4, 4, PASS * 9);
+        assert_eq!(draft(&mut l, &text, 10).len(), 0);
+        assert_eq!(draft(&mut l, &text, 10).len(), 2);
+        l.learn(2, 2, PASS * 9);
+        for _ in 0..4 {
+            assert_eq!(draft(&mut l, &text, 10).len(), 0);
+        }
+        // Once rows are cheap again, it drafts again.
+        for _ in 0..8 {
+            l.learn(2, 2, PASS);
+        }
+        l.pause = 0;
+        assert_eq!(draft(&mut l, &text, 10).len(), LONGEST);
     }
 }

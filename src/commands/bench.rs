@@ -105,6 +105,18 @@ struct Bench {
 /// How long one measurement of a ceiling takes.
 const CEILING: Duration = Duration::from_millis(100);
 
+/// Tokens that are decoded between two looks at what memory gives.
+const SLICE: usize = 8;
+
+/// One repetition of a test.
+struct Timed {
+    took: Duration,
+    /// GB/s, for decoding.
+    read: Option<f64>,
+    /// GOPS, for prefill, where it can be measured.
+    int8: Option<f64>,
+}
+
 /// Bytes that are read to measure how fast that goes: more than any cache holds.
 const BUFFER: usize = 512 << 20;
 
@@ -137,16 +149,9 @@ impl Bench {
         })
     }
 
-    /// Both ceilings, now: reading, and int8 where it can be measured.
-    fn ceilings(&self) -> (f64, Option<f64>) {
-        (
-            self.pattern.rate(&self.buffer, self.threads, CEILING, Clock::Wall),
-            ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
-        )
-    }
-
-    /// Runs a test: once to warm up, then the repetitions, each between two measurements of the
-    /// ceilings, whose mean it is compared with.
+    /// Runs a test: once to warm up, then the repetitions. Beside each, in small portions before,
+    /// after and in the midst of it, the ceiling that it is compared with is measured: machines are
+    /// shared, and what memory gives changes within a second.
     fn measure(&mut self, test: Test, depth: usize) -> Result<Outcome> {
         let mut out = Outcome {
             name: test.name(depth),
@@ -157,22 +162,17 @@ impl Bench {
         };
         for repetition in 0..=self.repetitions {
             self.fill(depth)?;
-            let before = self.ceilings();
-            let start = Instant::now();
-            self.run(test)?;
-            let per_second = test.tokens() as f64 / start.elapsed().as_secs_f64();
+            let Timed { took, read, int8 } = self.run(test)?;
+            let per_second = test.tokens() as f64 / took.as_secs_f64();
             self.filled = None;
             if repetition == 0 {
                 continue;
             }
-            let after = self.ceilings();
-            let read = (before.0 + after.0) / 2.0;
-            let int8 = before.1.zip(after.1).map(|(a, b)| (a + b) / 2.0);
-            self.read_gb_s.push(read);
+            self.read_gb_s.extend(read);
             self.int8_gops.extend(int8);
             let (rate, ceiling) = match test {
                 Test::Decode(n) => {
-                    (per_second * self.bytes_per_token(depth + n / 2) / 1e9, Some(read))
+                    (per_second * self.bytes_per_token(depth + n / 2) / 1e9, read)
                 }
                 Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, int8),
             };
@@ -194,21 +194,40 @@ impl Bench {
         Ok(())
     }
 
-    fn run(&mut self, test: Test) -> Result<()> {
+    /// One repetition, and the ceiling around it.
+    fn run(&mut self, test: Test) -> Result<Timed> {
         let go = AtomicBool::new(false);
         let vocab = self.vocab();
         let at = self.session.cache().len(0);
+        let mut took = Duration::ZERO;
         match test {
             Test::Prefill(n) => {
+                let int8 =
+                    || ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
+                let before = int8();
+                let start = Instant::now();
                 self.session.append(0, &tokens(at, n, vocab), &go)?;
+                took += start.elapsed();
+                let int8 = before.zip(int8()).map(|(a, b)| (a + b) / 2.0);
+                Ok(Timed { took, read: None, int8 })
             }
             Test::Decode(n) => {
-                for token in tokens(at, n, vocab) {
-                    self.session.append(0, &[token], &go)?;
+                let read = |bench: &Self| {
+                    bench.pattern.rate(&bench.buffer, bench.threads, CEILING / 4, Clock::Wall)
+                };
+                let mut reads = vec![read(self)];
+                for slice in tokens(at, n, vocab).chunks(SLICE) {
+                    let start = Instant::now();
+                    for &token in slice {
+                        self.session.append(0, &[token], &go)?;
+                    }
+                    took += start.elapsed();
+                    reads.push(read(self));
                 }
+                let read = Some(reads.iter().sum::<f64>() / reads.len() as f64);
+                Ok(Timed { took, read, int8: None })
             }
         }
-        Ok(())
     }
 
     fn vocab(&self) -> usize {
@@ -234,10 +253,18 @@ impl Bench {
         2.0 * weights as f64
     }
 
+    /// What was measured beside the tests, or what no test asked for is now.
     fn machine(&self) -> Machine {
+        let (read, int8) = (&self.read_gb_s, &self.int8_gops);
         Machine {
-            read_gb_s: median(&self.read_gb_s),
-            int8_gops: (!self.int8_gops.is_empty()).then(|| median(&self.int8_gops)),
+            read_gb_s: match read.is_empty() {
+                true => self.pattern.rate(&self.buffer, self.threads, CEILING, Clock::Wall),
+                false => median(read),
+            },
+            int8_gops: match int8.is_empty() {
+                true => ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+                false => Some(median(int8)),
+            },
         }
     }
 }
