@@ -15,7 +15,7 @@ use crate::weights::{Layer, WeightMatrix};
 /// | o | [n, hidden] | output of attention's or the MLP's last projection |
 /// | g | [n, ffn] | GELU(gate) · up |
 pub trait Backend {
-    /// x = embedding of each token · √hidden.
+    /// x = embedding of each token · √hidden; the features themselves where an image's rows are.
     fn embed(&mut self);
     /// h = RMSNorm(x) · `weight`, in the forms that the matrices in `readers` multiply with.
     fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]);
@@ -25,7 +25,7 @@ pub trait Backend {
     fn rope_store(&mut self, layer: &Layer);
     /// From here on, only rows whose logits are wanted: the last layer has stored its keys.
     fn keep_wanted(&mut self);
-    /// a = softmax(q · Kᵀ) · V over what each row may see.
+    /// a = softmax(q · Kᵀ) · V over what each row may see: [`Batch::sees_to`](crate::Batch::sees_to).
     fn attend(&mut self, layer: &Layer);
     /// o = a · Woᵀ.
     fn attn_out(&mut self, layer: &Layer);

@@ -30,6 +30,18 @@ pub enum RuntimeError {
     )]
     Position { seq: usize, len: usize, found: usize },
     #[error(
+        "{images} images take {rows} positions, and the prompt has {places} (token {soft}); each image needs its own run of them"
+    )]
+    ImagePlaces { soft: u32, places: usize, images: usize, rows: usize },
+    #[error(
+        "an image of {rows} positions does not fit a batch of {batch}; use a larger batch or context"
+    )]
+    ImageTooLong { rows: usize, batch: usize },
+    #[error(
+        "an image's rows have {width} features, and the model's have {hidden}: its tower is for another model"
+    )]
+    ImageWidth { width: usize, hidden: usize },
+    #[error(
         "a q8_0 KV cache needs a head_dim that is a multiple of 32, and this model's is {head_dim}; use f16 or f32"
     )]
     KvType { head_dim: usize },

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::RuntimeError;
 use crate::lookup::Lookup;
+use crate::prompt::{Prompt, PromptSlice};
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::StreamDecoder;
@@ -44,14 +45,14 @@ pub struct Generated {
 /// the last one (a conversation that went on) costs only its new tokens.
 pub struct Generator {
     session: Session,
-    cached: Vec<u32>,
+    cached: Prompt,
     lookup: Option<Lookup>,
 }
 
 impl Generator {
     /// Takes a session whose sequence 0 is empty.
     pub fn new(session: Session) -> Self {
-        Generator { session, cached: Vec::new(), lookup: None }
+        Generator { session, cached: Prompt::new(), lookup: None }
     }
 
     /// Drafts tokens by [`Lookup`]: the same text, sooner where it repeats what was said.
@@ -70,21 +71,22 @@ impl Generator {
         &self.session
     }
 
-    /// Reads `prompt` (token ids, BOS included), then generates up to `limit` tokens. `piece` gets
-    /// the text as it comes, never half a character, and can end the generation.
+    /// Reads `prompt` (token ids, BOS included, and images), then generates up to `limit` tokens.
+    /// `piece` gets the text as it comes, never half a character, and can end the generation.
     ///
     /// # Errors
     /// Those of [`Session::append`] and of the sampler. When `cancel` becomes true the outcome is
     /// [`Stop::Cancelled`], not an error.
-    pub fn generate(
+    pub fn generate<'p>(
         &mut self,
-        prompt: &[u32],
+        prompt: impl Into<PromptSlice<'p>>,
         sampler: &mut Sampler,
         limit: usize,
         cancel: &AtomicBool,
         mut piece: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated, RuntimeError> {
         let start = Instant::now();
+        let prompt = prompt.into();
         let model = self.session.model().clone();
         let (tokenizer, context) = (model.tokenizer(), self.session.cache().context());
         if prompt.len() > context {
@@ -100,13 +102,14 @@ impl Generator {
             decode_time: Duration::ZERO,
         };
         sampler.forget();
-        prompt.iter().for_each(|&t| sampler.accept(t));
+        prompt.tokens().iter().for_each(|&t| sampler.accept(t));
 
         let vocab = model.weights().vocab();
         let mut decoder = StreamDecoder::new();
         // Tokens to go through the model next, the draft at their end.
-        let mut pending: Vec<u32> = prompt[reused..].to_vec();
-        let mut drafted = 0;
+        let mut pending = Prompt::new();
+        pending.extend(prompt.split_at(reused).1);
+        let mut draft: Vec<u32> = Vec::new();
         'answer: while done.tokens.len() < limit {
             if cancel.load(Ordering::Relaxed) {
                 done.stop = Stop::Cancelled;
@@ -117,12 +120,12 @@ impl Generator {
                 break;
             }
             let (rows, pass) = (pending.len(), Instant::now());
-            let logits = match self.session.append_tail(0, &pending, drafted + 1, cancel) {
+            let logits = match self.session.append_tail(0, &pending, draft.len() + 1, cancel) {
                 Ok(logits) => logits,
                 Err(RuntimeError::Cancelled) => {
                     // Whole batches were read: remember which.
                     let read = self.session.cache().len(0) - self.cached.len();
-                    self.cached.extend_from_slice(&pending[..read]);
+                    self.cached.extend(pending.as_slice().split_at(read).0);
                     done.stop = Stop::Cancelled;
                     break;
                 }
@@ -134,8 +137,9 @@ impl Generator {
             }
             // What follows the token before the draft, then as long as the draft was right, what
             // follows each of its tokens.
-            let draft = pending.split_off(pending.len() - drafted);
-            self.cached.append(&mut pending);
+            pending.truncate(pending.len() - draft.len());
+            self.cached.extend(&pending);
+            pending.truncate(0);
             let mut right = 0;
             let last = loop {
                 let next = sampler.sample(&logits[right * vocab..][..vocab])?;
@@ -156,20 +160,20 @@ impl Generator {
                 self.cached.push(next);
                 right += 1;
             };
-            if let Some(lookup) = self.lookup.as_mut().filter(|_| rows == drafted + 1) {
-                lookup.learn(drafted, right, took);
+            if let Some(lookup) = self.lookup.as_mut().filter(|_| rows == draft.len() + 1) {
+                lookup.learn(draft.len(), right, took);
             }
             self.session.truncate(0, self.cached.len());
             let Some(next) = last else { break 'answer };
             pending.push(next);
-            drafted = 0;
+            draft.clear();
             if let Some(lookup) = &mut self.lookup {
                 let free = context.saturating_sub(self.cached.len() + 1);
                 let room = free.min(limit - done.tokens.len());
                 self.cached.push(next);
-                lookup.draft(&self.cached, room, &mut pending);
-                self.cached.pop();
-                drafted = pending.len() - 1;
+                lookup.draft(self.cached.tokens(), room, &mut draft);
+                self.cached.truncate(self.cached.len() - 1);
+                pending.extend(&draft);
             }
         }
         let text = decoder.finish();
@@ -180,11 +184,12 @@ impl Generator {
         Ok(done)
     }
 
-    /// Cuts the cache back to what it has in common with `prompt`, at least one token short of it
-    /// (the last token's logits are needed). Returns how many tokens are left.
-    fn rewind(&mut self, prompt: &[u32]) -> usize {
-        let common = self.cached.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let keep = common.min(prompt.len().saturating_sub(1));
+    /// Cuts the cache back to what it has in common with `prompt`, at least one position short of
+    /// it (the last one's logits are needed), before an image rather than within it. Returns how
+    /// many positions are left.
+    fn rewind(&mut self, prompt: PromptSlice<'_>) -> usize {
+        let common = self.cached.as_slice().common(prompt);
+        let keep = prompt.whole(common.min(prompt.len().saturating_sub(1)));
         let left = self.session.truncate(0, keep);
         self.cached.truncate(left);
         left

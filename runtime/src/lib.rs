@@ -13,14 +13,17 @@ pub mod kv_cache;
 pub mod lookup;
 pub mod mapping;
 pub mod model;
+mod prompt;
 pub mod sampler;
 pub mod session;
 pub mod synthetic;
 pub mod tokenizer;
+pub mod vision;
 pub mod weights;
 
 pub use batch::{Batch, Row};
 pub use error::{ModelError, RuntimeError};
 pub use kv_cache::KvType;
 pub use model::Model;
+pub use prompt::{Prompt, PromptSlice};
 pub use session::{Session, SessionOptions};

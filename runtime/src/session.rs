@@ -10,6 +10,7 @@ use crate::cpu::{Cpu, default_threads};
 use crate::error::RuntimeError;
 use crate::kv_cache::{KvCache, KvType};
 use crate::model::Model;
+use crate::prompt::PromptSlice;
 
 /// How a session is set up.
 #[derive(Clone, Debug)]
@@ -91,8 +92,11 @@ impl Session {
     /// its wanted rows, `[wanted, vocab]`.
     ///
     /// # Errors
-    /// [`RuntimeError::Token`], [`RuntimeError::Sequence`], [`RuntimeError::Position`] or
-    /// [`RuntimeError::ContextFull`], before anything is computed.
+    /// [`RuntimeError::Token`], [`RuntimeError::Sequence`], [`RuntimeError::Position`],
+    /// [`RuntimeError::ImageWidth`] or [`RuntimeError::ContextFull`], before anything is computed.
+    ///
+    /// # Panics
+    /// When the rows of an image are of different sequences.
     pub fn forward(&mut self, batch: &Batch) -> Result<&[f32], RuntimeError> {
         check(&self.model, &self.cache, batch)?;
         for row in &batch.rows {
@@ -101,66 +105,75 @@ impl Session {
         self.cpu.forward(&self.model, batch, &self.cache)
     }
 
-    /// Appends `tokens` to a sequence, in batches, and returns the logits after the last one,
-    /// `[vocab]` (empty when there are no tokens).
+    /// Appends tokens and images to a sequence, in batches that cut no image, and returns the
+    /// logits after the last position, `[vocab]` (empty when there are none).
     ///
     /// # Errors
-    /// As [`Session::forward`]; [`RuntimeError::Cancelled`] when `cancel` becomes true between two
-    /// batches (what was read until then stays in the cache).
-    pub fn append(
+    /// As [`Session::forward`]; [`RuntimeError::ImageTooLong`] or [`RuntimeError::ImageWidth`];
+    /// [`RuntimeError::Cancelled`] when `cancel` becomes true between two batches (what was read
+    /// until then stays in the cache).
+    pub fn append<'p>(
         &mut self,
         seq: usize,
-        tokens: &[u32],
+        prompt: impl Into<PromptSlice<'p>>,
         cancel: &AtomicBool,
     ) -> Result<&[f32], RuntimeError> {
-        self.append_tail(seq, tokens, 1, cancel)
+        self.append_tail(seq, prompt, 1, cancel)
     }
 
-    /// As [`Session::append`], with the logits after each of the last `tail` tokens,
+    /// As [`Session::append`], with the logits after each of the last `tail` positions,
     /// `[tail, vocab]`. More than one is for few tokens: all must fit one batch.
     ///
     /// # Errors
     /// As [`Session::append`].
     ///
     /// # Panics
-    /// When `tail` is more than one and there are more tokens than [`Cpu::max_rows`].
-    pub fn append_tail(
+    /// When `tail` is more than one and there are more positions than fit one batch.
+    pub fn append_tail<'p>(
         &mut self,
         seq: usize,
-        tokens: &[u32],
+        prompt: impl Into<PromptSlice<'p>>,
         tail: usize,
         cancel: &AtomicBool,
     ) -> Result<&[f32], RuntimeError> {
-        let batches = tokens.len().div_ceil(self.cpu.max_rows());
-        assert!(tail <= 1 || batches <= 1, "a tail of {tail} rows spans batches");
-        let tail = tail.min(tokens.len());
-        self.fits(seq, tokens.len())?;
-        for (i, part) in tokens.chunks(self.cpu.max_rows()).enumerate() {
+        let mut rest = prompt.into();
+        let (max, tail) = (self.cpu.max_rows(), tail.min(rest.len()));
+        assert!(tail <= 1 || rest.whole(max) == rest.len(), "a tail of {tail} rows spans batches");
+        self.fits(seq, rest)?;
+        while !rest.is_empty() {
             if cancel.load(Ordering::Relaxed) {
                 return Err(RuntimeError::Cancelled);
             }
-            let last = i + 1 == batches;
-            self.run(seq, part, |at, n| last && at + tail >= n)?;
+            let part;
+            (part, rest) = rest.split_at(rest.whole(max));
+            self.run(seq, part, |at| rest.is_empty() && at + tail >= part.len())?;
         }
         Ok(self.cpu.logits(tail * self.model.weights().vocab()))
     }
 
-    /// Appends `tokens` to a sequence and hands the logits of every position to `each`, in pieces
-    /// of `[positions, vocab]`.
+    /// Appends tokens and images to a sequence and hands the logits of every position to `each`, in
+    /// pieces of `[positions, vocab]`.
     ///
     /// # Errors
-    /// As [`Session::forward`].
-    pub fn append_all_logits<E: From<RuntimeError>>(
+    /// As [`Session::append`].
+    pub fn append_all_logits<'p, E: From<RuntimeError>>(
         &mut self,
         seq: usize,
-        tokens: &[u32],
+        prompt: impl Into<PromptSlice<'p>>,
         mut each: impl FnMut(&[f32]) -> Result<(), E>,
     ) -> Result<(), E> {
-        /// Rows in a piece: 64 rows of a 262144-word vocabulary are 64 MiB.
+        /// Rows in a piece: 64 rows of a 262144-word vocabulary are 64 MiB. An image is a piece.
         const PIECE: usize = 64;
-        self.fits(seq, tokens.len())?;
-        for part in tokens.chunks(PIECE.min(self.cpu.max_rows())) {
-            self.run(seq, part, |_, _| true)?;
+        let mut rest = prompt.into();
+        self.fits(seq, rest)?;
+        while !rest.is_empty() {
+            let at = match rest.whole(PIECE.min(self.cpu.max_rows())) {
+                0 => rest.images().next().map_or(rest.len(), |(_, image)| image.len()),
+                at => at,
+            };
+            let part;
+            (part, rest) = rest.split_at(at);
+            self.run(seq, part, |_| true)?;
             each(self.cpu.logits(part.len() * self.model.weights().vocab()))?;
         }
         Ok(())
@@ -173,7 +186,7 @@ impl Session {
     /// As [`Session::forward`]; [`RuntimeError::ContextFull`] also when there are more tokens than
     /// [`Cpu::max_rows`].
     pub fn residuals(&mut self, seq: usize, tokens: &[u32]) -> Result<Vec<f32>, RuntimeError> {
-        self.fits(seq, tokens.len())?;
+        self.fits(seq, tokens.into())?;
         if tokens.len() > self.cpu.max_rows() {
             let capacity = self.cpu.max_rows();
             return Err(RuntimeError::ContextFull { needed: tokens.len(), capacity });
@@ -189,45 +202,60 @@ impl Session {
         self.cpu.residuals(&self.model, &batch, &self.cache)
     }
 
-    /// One batch of one sequence; `wanted(i, n)` says which of its n rows want logits.
+    /// One batch of one sequence, which [`Session::fits`] has seen; `wanted` says which of its rows
+    /// want logits.
     fn run(
         &mut self,
         seq: usize,
-        tokens: &[u32],
-        wanted: impl Fn(usize, usize) -> bool,
+        part: PromptSlice<'_>,
+        wanted: impl Fn(usize) -> bool,
     ) -> Result<(), RuntimeError> {
-        if seq >= self.cache.sequences() {
-            return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
-        }
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
         let start = self.cache.len(seq);
-        for (i, &token) in tokens.iter().enumerate() {
-            batch.push(Row { token, seq, pos: start + i }, wanted(i, tokens.len()));
+        let mut images = part.images().peekable();
+        for (i, &token) in part.tokens().iter().enumerate() {
+            batch.push(Row { token, seq, pos: start + i }, wanted(i));
+            if let Some((_, image)) = images.next_if(|(at, image)| at + image.len() == i + 1) {
+                batch.place_image(image.clone());
+            }
         }
         let result = self.forward(&batch).map(|_| ());
         self.batch = batch;
         result
     }
 
-    fn fits(&self, seq: usize, more: usize) -> Result<(), RuntimeError> {
+    /// Is there such a sequence, and room in it and in batches?
+    fn fits(&self, seq: usize, more: PromptSlice<'_>) -> Result<(), RuntimeError> {
         if seq >= self.cache.sequences() {
             return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
         }
-        let (needed, capacity) = (self.cache.len(seq) + more, self.cache.context());
+        let (needed, capacity) = (self.cache.len(seq) + more.len(), self.cache.context());
         if needed > capacity {
             return Err(RuntimeError::ContextFull { needed, capacity });
         }
-        Ok(())
+        let batch = self.cpu.max_rows();
+        match more.images().map(|(_, image)| image.len()).find(|&rows| rows > batch) {
+            Some(rows) => Err(RuntimeError::ImageTooLong { rows, batch }),
+            None => Ok(()),
+        }
     }
 }
 
-/// A batch that would be served: known tokens, known sequences, consecutive positions that fit.
+/// A batch that would be served: known tokens, images that fit the model and lie in one sequence,
+/// known sequences, consecutive positions that fit.
 fn check(model: &Model, cache: &KvCache, batch: &Batch) -> Result<(), RuntimeError> {
-    let vocab = model.weights().vocab();
+    let (vocab, hidden) = (model.weights().vocab(), model.config().hidden);
+    for i in batch.images() {
+        if i.image.width() != hidden {
+            return Err(RuntimeError::ImageWidth { width: i.image.width(), hidden });
+        }
+        let rows = &batch.rows[i.start..i.start + i.image.len()];
+        assert!(rows.iter().all(|r| r.seq == rows[0].seq), "an image in two sequences");
+    }
     let mut next: Vec<(usize, usize)> = Vec::new(); // (sequence, its next position)
-    for row in &batch.rows {
-        if row.token as usize >= vocab {
+    for (i, row) in batch.rows.iter().enumerate() {
+        if row.token as usize >= vocab && batch.features(i).is_none() {
             return Err(RuntimeError::Token { id: row.token, vocab });
         }
         if row.seq >= cache.sequences() {

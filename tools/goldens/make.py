@@ -11,6 +11,7 @@ import torch
 import checkpoints
 import ggml_blocks
 import golden
+import pictures
 import sensitivity
 import tokenizer_cases
 import tokenizer_files
@@ -50,7 +51,7 @@ PROMPT = ("The cutter turns the rough stone under the lamp.\n\nHow do I find the
 LENGTHS = {"gemma3-text": 56, "gemma2": 56, "gemma3-mm": 48, "gemma3-new": 48, "odd-rows": 40}
 
 
-ALL = [*SHAPES, "tokenizer"]
+ALL = [*SHAPES, "tokenizer", "pictures"]
 
 
 def make_text(s):
@@ -87,6 +88,10 @@ def main():
     for name in names:
         if name == "tokenizer":
             tokenizer_cases.make(FIXTURES / name, HERE)
+        elif name == "pictures":
+            shutil.rmtree(FIXTURES / name, ignore_errors=True)
+            (FIXTURES / name).mkdir(parents=True)
+            pictures.make(FIXTURES / name)
         else:
             make_text(SHAPES[name])
         print(f"{name}: {sum(f.stat().st_size for f in (FIXTURES / name).iterdir())} bytes")

@@ -10,10 +10,13 @@ use crate::weights::Layer;
 const QUERIES: usize = 64;
 
 impl Worker<'_> {
-    /// The positions that batch row `row` sees in this layer, its own the last.
+    /// The positions that batch row `row` sees in this layer: its own the last, unless it is part
+    /// of an image. A window ends with the row's own position there too; what it sees of the image
+    /// after that comes on top (Transformers: AND(window, OR(causal, same image))).
     fn sees(&self, row: usize, layer: &Layer) -> std::ops::Range<usize> {
-        let end = self.pass.batch.rows[row].pos + 1;
-        layer.config.window.map_or(0, |w| end.saturating_sub(w))..end
+        let after = self.pass.batch.rows[row].pos + 1;
+        let from = layer.config.window.map_or(0, |w| after.saturating_sub(w));
+        from..self.pass.batch.sees_to(row)
     }
 
     /// Few rows: every thread takes a part of the cache for each row and KV head, then the parts

@@ -249,9 +249,13 @@ impl Backend for Worker<'_> {
             }
         }
         for t in self.my_rows() {
-            let token = self.pass.batch.rows[t].token as usize;
             // SAFETY: row t is this thread's.
             let x = unsafe { self.rows.x.write(t * c.hidden..(t + 1) * c.hidden) };
+            if let Some(features) = self.pass.batch.features(t) {
+                x.copy_from_slice(features);
+                continue;
+            }
+            let token = self.pass.batch.rows[t].token as usize;
             decode_row(w.dtype, self.view(w).row(token), x);
             x.iter_mut().for_each(|v| *v *= c.embed_scale);
         }

@@ -1,0 +1,218 @@
+//! Images against Transformers: `tests/fixtures/gemma3-mm` has pixels, features and logits of
+//! prompts with one image, with two, and with pan and scan; `tools/goldens/vision.py` makes them.
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use common::{convert, fixture, open, worst_error};
+use quant::DType;
+use quant::kernels::{Isa, Kernels};
+use runtime::generate::Generator;
+use runtime::sampler::{Sampler, SamplingParams};
+use runtime::vision::ImageRows;
+use runtime::{KvType, Model, Prompt, PromptSlice, RuntimeError, Session, SessionOptions};
+use safetensors::SafeTensors;
+
+const FIXTURE: &str = "gemma3-mm";
+/// Its `<image_soft_token>`.
+const SOFT: u32 = 512;
+/// Features of a row, and rows of an image.
+const HIDDEN: usize = 96;
+const ROWS: usize = 16;
+const VOCAB: usize = 528;
+
+/// The goldens of the images.
+struct Golden(Vec<u8>);
+
+impl Golden {
+    fn load() -> Self {
+        Golden(std::fs::read(fixture(FIXTURE).join("golden_vision.safetensors")).unwrap())
+    }
+
+    fn words(&self, name: &str) -> Vec<[u8; 4]> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec()
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.words(name).into_iter().map(f32::from_le_bytes).collect()
+    }
+
+    /// The features of the images of a prompt.
+    fn features(&self, prompt: &str) -> Vec<Arc<ImageRows>> {
+        let names: &[&str] = match prompt {
+            "one" => &["features_1"],
+            "two" => &["features_1", "features_2"],
+            _ => &["features_crops"],
+        };
+        let all: Vec<f32> = names.iter().flat_map(|name| self.floats(name)).collect();
+        all.chunks_exact(ROWS * HIDDEN).map(|f| Arc::new(ImageRows::new(HIDDEN, f))).collect()
+    }
+
+    fn prompt(&self, name: &str) -> Prompt {
+        let words = self.words(&format!("tokens_{name}"));
+        let tokens = words.into_iter().map(u32::from_le_bytes).collect();
+        Prompt::with_images(tokens, SOFT, self.features(name)).unwrap()
+    }
+
+    /// Of all positions of `one`, of the last ones of the others.
+    fn logits(&self, name: &str) -> Vec<f32> {
+        self.floats(&format!("logits_{name}"))
+    }
+}
+
+/// An f32 cache: what is compared with the reference.
+fn exact() -> SessionOptions {
+    SessionOptions { kv_type: KvType::F32, threads: Some(2), ..SessionOptions::default() }
+}
+
+/// The logits of every position. The prompt goes in in pieces of about the given sizes.
+fn logits(
+    model: &Arc<Model>,
+    options: &SessionOptions,
+    prompt: &Prompt,
+    pieces: &[usize],
+) -> Vec<f32> {
+    let mut session = Session::new(model.clone(), options).unwrap();
+    let (mut out, mut rest) = (Vec::new(), prompt.as_slice());
+    for &n in pieces.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let at = match rest.whole(n) {
+            0 => rest.images().next().unwrap().1.len(),
+            at => at,
+        };
+        let piece;
+        (piece, rest) = rest.split_at(at);
+        let each = |logits: &[f32]| -> Result<(), RuntimeError> {
+            out.extend_from_slice(logits);
+            Ok(())
+        };
+        session.append_all_logits(0, piece, each).unwrap();
+    }
+    out
+}
+
+/// Golden features must give golden logits on every instruction set, however the prompt is cut into
+/// batches and whatever the number of threads: with a whole image at a time, in one batch with text
+/// in front and behind, in rings that have wrapped (the window is 20, the longest prompt 146).
+#[test]
+fn features_give_the_logits_of_transformers() {
+    let golden = Golden::load();
+    for dtype in [DType::F32, DType::BF16] {
+        let dir = convert(FIXTURE, dtype, dtype);
+        let model = open(dir.path());
+        for name in ["one", "two", "crops"] {
+            let (prompt, want) = (golden.prompt(name), golden.logits(name));
+            let check = |what: &str, options: &SessionOptions, pieces: &[usize]| {
+                let got = logits(&model, options, &prompt, pieces);
+                assert_eq!(got.len(), prompt.len() * VOCAB);
+                let error = worst_error(&got[got.len() - want.len()..], &want);
+                println!("{name} {dtype} {what}: {error:.1e} of σ");
+                assert!(error < 1e-4, "{name} {dtype} {what}: {error}");
+            };
+            for isa in Isa::available() {
+                let kernels = Kernels::for_isa(isa).unwrap();
+                check(isa.name(), &SessionOptions { kernels, ..exact() }, &[64]);
+            }
+            for pieces in [&[1][..], &[17], &[20, 3], &[146], &[5, 30, 9]] {
+                check(&format!("{pieces:?}"), &exact(), pieces);
+            }
+            for threads in [1, 3, 7] {
+                let options = SessionOptions { threads: Some(threads), ..exact() };
+                check(&format!("{threads} threads"), &options, &[40]);
+            }
+            // Batches as small as an image: rings have no room to spare.
+            check("batch 16", &SessionOptions { batch: ROWS, ..exact() }, &[64]);
+        }
+    }
+}
+
+/// The last position's logits, through the layer that keeps only wanted rows.
+#[test]
+fn only_the_last_logits() {
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F32, DType::F32);
+    let model = open(dir.path());
+    for name in ["one", "two", "crops"] {
+        let (prompt, want) = (golden.prompt(name), golden.logits(name));
+        for batch in [ROWS, 50, 512] {
+            let options = SessionOptions { batch, ..exact() };
+            let mut session = Session::new(model.clone(), &options).unwrap();
+            let got = session.append(0, &prompt, &AtomicBool::new(false)).unwrap();
+            let error = worst_error(got, &want[want.len() - VOCAB..]);
+            assert!(error < 1e-4, "{name} in batches of {batch}: {error}");
+        }
+    }
+}
+
+/// Sees the images at all: other features, or soft tokens without images, give other logits.
+#[test]
+fn images_matter() {
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F32, DType::F32);
+    let model = open(dir.path());
+    let prompt = golden.prompt("one");
+    let other = golden.features("two").remove(1);
+    let swapped = Prompt::with_images(prompt.tokens().to_vec(), SOFT, [other]).unwrap();
+    let mut blind = Prompt::new();
+    blind.extend(PromptSlice::from(prompt.tokens()));
+    for changed in [swapped, blind] {
+        let got = logits(&model, &exact(), &changed, &[64]);
+        assert!(worst_error(&got, &golden.logits("one")) > 0.1);
+    }
+}
+
+/// What does not fit is refused before anything is computed.
+#[test]
+fn images_that_do_not_fit_are_refused() {
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F32, DType::F32);
+    let never = AtomicBool::new(false);
+    let mut session =
+        Session::new(open(dir.path()), &SessionOptions { batch: ROWS - 1, ..exact() }).unwrap();
+    let refused = session.append(0, &golden.prompt("one"), &never).unwrap_err();
+    assert!(matches!(refused, RuntimeError::ImageTooLong { rows: ROWS, batch: 15 }), "{refused}");
+    let mut narrow = Prompt::new();
+    narrow.push_image(SOFT, Arc::new(ImageRows::new(HIDDEN - 1, vec![0.0; HIDDEN - 1])));
+    let refused = session.append(0, &narrow, &never).unwrap_err();
+    assert!(matches!(refused, RuntimeError::ImageWidth { hidden: HIDDEN, .. }), "{refused}");
+    assert_eq!(session.cache().len(0), 0);
+}
+
+/// A conversation about an image: what the cache holds of it is not computed again; another image
+/// under the same tokens is, and so is one that the prompt ends in.
+#[test]
+fn a_generator_remembers_images() {
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F32, DType::F32);
+    let model = open(dir.path());
+    let fresh = || Generator::new(Session::new(model.clone(), &exact()).unwrap());
+    let mut generator = fresh();
+    let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+    let mut sampler = Sampler::new(greedy).unwrap();
+    let mut ask = |generator: &mut Generator, prompt: &Prompt| {
+        let never = AtomicBool::new(false);
+        let go = |_: &str| ControlFlow::Continue(());
+        let done = generator.generate(prompt, &mut sampler, 1, &never, go).unwrap();
+        (done.tokens, done.reused_tokens)
+    };
+    let one = golden.prompt("one");
+    let (first, _) = ask(&mut generator, &one);
+    assert_eq!(ask(&mut generator, &one), (first, one.len() - 1));
+
+    let other = golden.features("two").remove(1);
+    let swapped = Prompt::with_images(one.tokens().to_vec(), SOFT, [other]).unwrap();
+    let image = one.as_slice().images().next().unwrap().0;
+    let (want, _) = ask(&mut fresh(), &swapped);
+    assert_eq!(ask(&mut generator, &swapped), (want, image));
+
+    let mut ends = swapped.clone();
+    ends.truncate(image + ROWS);
+    let (want, _) = ask(&mut fresh(), &ends);
+    assert_eq!(ask(&mut generator, &ends), (want, image));
+}
