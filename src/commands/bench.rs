@@ -171,9 +171,7 @@ impl Bench {
             self.read_gb_s.extend(read);
             self.int8_gops.extend(int8);
             let (rate, ceiling) = match test {
-                Test::Decode(n) => {
-                    (per_second * self.bytes_per_token(depth + n / 2) / 1e9, read)
-                }
+                Test::Decode(n) => (per_second * self.bytes_per_token(depth + n / 2) / 1e9, read),
                 Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, int8),
             };
             out.tokens_per_second.push(per_second);
@@ -202,8 +200,7 @@ impl Bench {
         let mut took = Duration::ZERO;
         match test {
             Test::Prefill(n) => {
-                let int8 =
-                    || ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
+                let int8 = || ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
                 let before = int8();
                 let start = Instant::now();
                 self.session.append(0, &tokens(at, n, vocab), &go)?;

@@ -110,7 +110,7 @@ impl Op for Block<'_> {
         assert!(many.q.len() == pad * rows && many.acc.len() == pad * rows);
         assert!(many.scores.len() >= BLOCK * rows && many.sees.len() == 2 * rows);
         assert!(max.len() == rows && sum.len() == rows);
-        // The first block finds all that is to be found of -∞: positions past the last count as masked.
+        // Keys past the last, which fill up the tile, are seen by nobody.
         let masked = self.masked || keys != self.n;
         for r in (0..rows).step_by(lanes) {
             // SAFETY: by the lengths asserted, rows r .. r + lanes of each of the `[.., rows]` arrays,
@@ -243,7 +243,8 @@ unsafe fn mask<S: Simd>(
         for half in 0..VECTORS {
             // SAFETY: the caller's.
             unsafe {
-                let (p, sees) = (scores.add(key * rows + half * S::LANES), sees.add(half * S::LANES));
+                let (p, sees) =
+                    (scores.add(key * rows + half * S::LANES), sees.add(half * S::LANES));
                 let after = s.sub(here, s.load(sees));
                 let before = s.sub(s.load(sees.add(rows)), here);
                 let limit = s.mul(s.min(after, before), huge);
