@@ -42,6 +42,8 @@ impl Quantized {
     ///
     /// # Safety
     /// As [`SharedBuf::write`], for those.
+    // Three slices returned through memory are read back before they are written: 1.4% of prefill.
+    #[inline(always)]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(
         &self,
