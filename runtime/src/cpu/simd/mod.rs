@@ -50,6 +50,12 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_i8(self, p: *const i8) -> Self::V;
+    /// Rounds `a` and `b`, whose lanes are whole numbers or nearly so in 0..=32767, and writes them
+    /// in turns: a₀ b₀ a₁ b₁ …
+    ///
+    /// # Safety
+    /// `2 · LANES` i16 can be written at `p`.
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V);
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
