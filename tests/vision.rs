@@ -13,7 +13,7 @@ use quant::gguf::{Gguf, Layout, MetaValue, TensorSpec};
 use quant::kernels::{Isa, Kernels};
 use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
-use runtime::vision::{ImageRows, VisionOptions, VisionTower, find_mmproj};
+use runtime::vision::{ImageCache, ImageRows, VisionOptions, VisionTower, find_mmproj};
 use runtime::{KvType, Model, Prompt, PromptSlice, RuntimeError, Session, SessionOptions};
 use safetensors::SafeTensors;
 
@@ -267,6 +267,29 @@ fn pixels_give_the_logits_of_transformers() {
         println!("{name}: {error:.1e} of σ");
         assert!(error < 1e-3, "{name}: {error}");
     }
+}
+
+/// A picture seen before costs nothing, another one does; the one not asked for longest is forgotten.
+#[test]
+fn a_cache_remembers_the_latest_images() {
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F16, DType::F16);
+    let mut cache = ImageCache::new(tower(dir.path(), &VisionOptions::default()), 2);
+    let (one, two) = (golden.floats("pixels_1"), golden.floats("pixels_2"));
+    let three: Vec<f32> = one.iter().map(|v| -v).collect();
+    let never = AtomicBool::new(false);
+    let mut known = |pixels: &[f32]| {
+        let (rows, known) = cache.encode(pixels, &never).unwrap();
+        assert_eq!(*rows, encode(cache.tower(), pixels));
+        known
+    };
+    assert!(!known(&one) && known(&one) && !known(&two) && known(&one));
+    assert!(!known(&three), "which takes the place of the second");
+    assert!(known(&one) && !known(&two));
+    let e = cache.encode(&one[1..], &never).unwrap_err();
+    assert!(e.to_string().contains("3 x 56 x 56 pixels"), "{e}");
+    let e = cache.encode(&three, &AtomicBool::new(true)).unwrap_err();
+    assert!(matches!(e, RuntimeError::Cancelled), "{e}");
 }
 
 /// Whatever a file says, opening it ends in a tower or an error that names the file.
