@@ -30,25 +30,21 @@ pub(super) fn pack(block: Block<'_>, q: &mut [i16], scale: &mut [f32]) {
         // A block of zeros, or of values too small to divide by.
         let inverse = if s >= f32::MIN_POSITIVE { 1.0 / s } else { 0.0 };
         *scale = s;
-        let (pairs, rest) = x.as_chunks::<2>();
-        let (chunks, pairs) = pairs.as_chunks::<8>();
+        let (chunks, rest) = x.as_chunks::<16>();
         let mut at = r;
         for chunk in chunks {
-            let mut quants = [[0i16; 2]; 8];
-            for (q, pair) in quants.iter_mut().zip(chunk) {
-                *q = [round(pair[0] * inverse), round(pair[1] * inverse)];
+            let mut quants = [0i16; 16];
+            for i in 0..16 {
+                quants[i] = round(chunk[i] * inverse);
             }
-            for q in quants {
-                words[at] = q;
+            for pair in quants.as_chunks::<2>().0 {
+                words[at] = *pair;
                 at += group;
             }
         }
-        for pair in pairs {
-            words[at] = [round(pair[0] * inverse), round(pair[1] * inverse)];
+        for pair in rest.chunks(2) {
+            words[at] = [round(pair[0] * inverse), pair.get(1).map_or(0, |v| round(v * inverse))];
             at += group;
-        }
-        if let [last] = rest {
-            words[at] = [round(last * inverse), 0];
         }
     }
 }
@@ -65,21 +61,27 @@ fn round(x: f32) -> i16 {
 fn block_scale(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<16>();
     let mut squares = [0.0f32; 16];
-    let mut largest = [0.0f32; 16];
+    let mut largest = [0u32; 16];
     for chunk in chunks {
+        let mut s = squares;
         for i in 0..16 {
-            squares[i] += chunk[i] * chunk[i];
-            largest[i] = if chunk[i].abs() > largest[i] { chunk[i].abs() } else { largest[i] };
+            s[i] += chunk[i] * chunk[i];
         }
+        squares = s;
+        let mut l = largest;
+        for i in 0..16 {
+            l[i] = l[i].max(chunk[i].to_bits() & 0x7fff_ffff);
+        }
+        largest = l;
     }
     for (i, v) in rest.iter().enumerate() {
         squares[i] += v * v;
-        largest[i] = if v.abs() > largest[i] { v.abs() } else { largest[i] };
+        largest[i] = largest[i].max(v.to_bits() & 0x7fff_ffff);
     }
     let (mut sum, mut max) = (0.0f32, 0.0f32);
     for i in 0..16 {
         sum += squares[i];
-        max = if largest[i] > max { largest[i] } else { max };
+        max = max.max(f32::from_bits(largest[i]));
     }
     let (by_norm, by_size) = (sum.sqrt() / NORM, max / 32_767.0);
     if by_norm > by_size { by_norm } else { by_size }
