@@ -1,5 +1,7 @@
 //! 256 bits: `vpdpwssd` where the CPU has it, `vpmaddwd` and an addition elsewhere.
 
+#![allow(clippy::needless_range_loop)] // loops over fixed tiles
+
 use std::arch::x86_64::*;
 
 use super::portable::{self, Block};

@@ -1,5 +1,8 @@
 //! Plain Rust: the oracle, and what CPUs run that no other file is for.
 
+// Fixed-length loops over several arrays at once, so that they are compiled to vectors.
+#![allow(clippy::needless_range_loop)]
+
 use super::{Blocks, FixedJob, NORM, PANEL, TILE};
 
 /// One block of some rows, to be packed.
