@@ -286,6 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn gelu_of_a_biased_row() {
+        for k in all() {
+            for n in [1, 16, 37] {
+                let (mut x, bias) = (wave(n, 3.0), wave(n, -1.5));
+                let mut want: Vec<f32> = x.iter().zip(&bias).map(|(x, b)| x + b).collect();
+                gelu_mul(&k, &mut want, &vec![1.0; n]);
+                add_gelu(&k, &mut x, &bias);
+                assert_eq!(x, want, "{} n {n}", k.isa());
+            }
+        }
+    }
+
+    #[test]
     fn gelu_matches_f64() {
         for k in all() {
             let x: Vec<f32> = (-400..=403).map(|i| i as f32 * 0.05).chain([1e4, -1e4]).collect();

@@ -148,7 +148,8 @@ impl Strip {
         let x = &qkv[first * ld + head * hd..];
         let queries = PANEL.min(rows - first);
         k.pack_fixed(x, ld, hd, queries, PANEL, &mut self.q, &mut self.q_scale);
-        let scale = 1.0 / (hd as f32).sqrt();
+        // The softmax works in powers of 2.
+        let scale = std::f32::consts::LOG2_E / (hd as f32).sqrt();
         self.q_scale.iter_mut().for_each(|s| *s *= scale);
         self.running = Running::new();
         self.acc.fill(0.0);

@@ -10,7 +10,7 @@ use crate::cpu::simd::{self, Op, Simd};
 pub(super) struct Running {
     /// Largest score so far; -∞ when there was none.
     pub(super) max: [f32; PANEL],
-    /// Σ e^(s - max).
+    /// Σ 2^(s - max).
     pub(super) sum: [f32; PANEL],
 }
 
@@ -22,7 +22,7 @@ impl Running {
 
 /// What a block of scores becomes: weights as a panel of the second product, in fixed point.
 ///
-/// Weights are e^(s - the block's own largest), so that a block that matters little is as exact in
+/// Weights are 2^(s - the block's own largest), so that a block that matters little is as exact in
 /// itself as one that matters much; its scale carries how much it matters.
 pub(super) struct Weights<'a> {
     /// `[keys / 2][PANEL][2]`
@@ -33,7 +33,7 @@ pub(super) struct Weights<'a> {
     pub(super) shrink: &'a mut [f32; PANEL],
 }
 
-/// Takes `scores`, `[keys][PANEL]` with an even number of keys, into `running` and turns them into
+/// Takes `scores`, `[keys][PANEL]` with an even number of keys and in units of ln 2, into `running` and turns them into
 /// `weights`. A key whose scores are -∞ is one that is not there. The scores are overwritten.
 pub(super) fn softmax(
     k: &Kernels,
@@ -73,8 +73,8 @@ impl Op for Block<'_, '_> {
                 let (mut sum, mut squares) = ([s.zero(); 2], [s.zero(); 2]);
                 for key in (0..keys).step_by(2) {
                     let at = scores.add(key * PANEL);
-                    let a = s.exp(s.sub(s.load(at), top));
-                    let b = s.exp(s.sub(s.load(at.add(PANEL)), top));
+                    let a = s.exp2_negative(s.sub(s.load(at), top));
+                    let b = s.exp2_negative(s.sub(s.load(at.add(PANEL)), top));
                     sum = [s.add(sum[0], a), s.add(sum[1], b)];
                     squares = [s.fma(a, a, squares[0]), s.fma(b, b, squares[1])];
                     s.store(at, a);
@@ -92,7 +92,8 @@ impl Op for Block<'_, '_> {
                 let (max, total) = (&mut self.running.max, &mut self.running.sum);
                 let before = s.load(max.as_ptr().add(lane));
                 let now = s.max(before, top);
-                let (shrink, weight) = (s.exp(s.sub(before, now)), s.exp(s.sub(top, now)));
+                let (shrink, weight) =
+                    (s.exp2_negative(s.sub(before, now)), s.exp2_negative(s.sub(top, now)));
                 let so_far = s.mul(s.load(total.as_ptr().add(lane)), shrink);
                 let so_far = s.fma(s.add(sum[0], sum[1]), weight, so_far);
                 s.store(total.as_mut_ptr().add(lane), so_far);
