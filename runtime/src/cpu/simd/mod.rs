@@ -116,8 +116,8 @@ pub(crate) trait Simd: Copy {
         let x = self.max(x, self.splat(-126.0));
         let n = self.round(x);
         let r = self.sub(x, n);
-        let mut p = self.splat(1.333_355_8e-3);
-        for c in [9.618_129e-3, 5.550_410_9e-2, 2.402_265_1e-1, 6.931_471_8e-1, 1.0] {
+        let mut p = self.splat(1.333_356e-3);
+        for c in [9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
             p = self.fma(p, r, self.splat(c));
         }
         self.scale_by_pow2(p, n)
