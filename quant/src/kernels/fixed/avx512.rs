@@ -1,5 +1,7 @@
 //! AVX-512 with VNNI: 512-bit `vpdpwssd`, 32 products and additions an instruction.
 
+#![allow(clippy::needless_range_loop)] // see `Tile::run`
+
 use std::arch::x86_64::*;
 
 use super::portable::{self, Block};
@@ -40,7 +42,7 @@ struct Tile {
     tile: *const i16,
     /// Their scales.
     tile_scale: *const f32,
-    /// `rows` rows of `PANEL` results, `ld` apart.
+    /// `rows` (at most TILE) rows of `PANEL` results, `ld` apart.
     y: *mut f32,
     ld: usize,
     rows: usize,
@@ -71,20 +73,18 @@ impl Tile {
                 }
                 let scale = job.panel_scale.as_ptr().add(b * PANEL);
                 let scale = [_mm512_loadu_ps(scale), _mm512_loadu_ps(scale.add(16))];
-                for (t, acc) in acc.into_iter().enumerate() {
-                    if t >= self.rows {
-                        break;
-                    }
+                // By index: iterators by value would take the sums through memory, piece by piece.
+                for t in 0..self.rows {
                     let row = _mm512_set1_ps(*self.tile_scale.add(b * TILE + t));
-                    for (half, sum) in acc.into_iter().enumerate() {
-                        let y = self.y.add(t * self.ld + 16 * half);
-                        let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale[half]);
-                        let before = match b > 0 || self.add {
-                            true => _mm512_loadu_ps(y),
-                            false => _mm512_setzero_ps(),
-                        };
-                        _mm512_storeu_ps(y, _mm512_fmadd_ps(sum, row, before));
+                    let y = self.y.add(t * self.ld);
+                    let lo = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[t][0]), scale[0]);
+                    let hi = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[t][1]), scale[1]);
+                    let (mut y0, mut y1) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+                    if b > 0 || self.add {
+                        (y0, y1) = (_mm512_loadu_ps(y), _mm512_loadu_ps(y.add(16)));
                     }
+                    _mm512_storeu_ps(y, _mm512_fmadd_ps(lo, row, y0));
+                    _mm512_storeu_ps(y.add(16), _mm512_fmadd_ps(hi, row, y1));
                 }
             }
         }
