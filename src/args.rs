@@ -230,11 +230,12 @@ pub(crate) struct LogitsArgs {
 /// a share of the read bandwidth, reading a prompt as a share of the int8 peak.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("what").required(true).args(["model", "shape"])),
+    group(clap::ArgGroup::new("what").required(true).args(["model", "shape", "image"])),
     after_help = "Examples:
   lapidary bench model.gguf
   lapidary bench --shape gemma-3-4b              before downloading it: random weights
   lapidary bench model.gguf -p 512,8192 -n 128 -d 0,8192
+  lapidary bench --image mmproj-model.gguf       how long a picture takes
 
 Tests: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens one by one, tg128@d8192 does so
 after 8192 tokens of context."
@@ -245,6 +246,9 @@ pub(crate) struct BenchArgs {
     /// Random weights in the shape of a Gemma, such as gemma-3-1b
     #[arg(long, value_name = "NAME")]
     pub(crate) shape: Option<String>,
+    /// A vision tower: how long one picture takes
+    #[arg(long, value_name = "MMPROJ.gguf")]
+    pub(crate) image: Option<PathBuf>,
     /// Type of the shape's matrices [default: q4_0]
     #[arg(long = "type", value_name = "TYPE", requires = "shape", value_parser = dtype)]
     pub(crate) dtype: Option<DType>,

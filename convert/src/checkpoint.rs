@@ -58,11 +58,10 @@ pub(crate) fn plan(dir: &Path, out: &Path, types: Types) -> Result<(Source, Plan
     }];
     if let (Some(v), false) = (&model.vision, tensors.vision.is_empty()) {
         let norm = ImageNorm::read(dir, v.channels as usize)?;
-        let dtype = if types.matrix.is_float() { types.matrix } else { DType::F16 };
         let weights = weights(&tensors.vision);
         files.push(FilePlan {
             path: mmproj_path(out),
-            metadata: metadata::vision(&name, weights, &model, v, norm, dtype),
+            metadata: metadata::vision(&name, weights, &model, v, norm, types.vision),
             tensors: tensors.vision,
         });
     }

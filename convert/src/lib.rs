@@ -66,6 +66,8 @@ pub struct Options {
     pub dtype: DType,
     /// Type of the embedding, which is the head as well; see [`Options::embed_type`].
     pub embed: Option<DType>,
+    /// Type of the vision tower's matrices; see [`Options::vision_type`].
+    pub vision: Option<DType>,
     /// How Q4_0 scales are chosen.
     pub scale: Scale,
     /// Threads to work with; as many as the machine runs at once if `None`.
@@ -82,6 +84,7 @@ impl Options {
             output: None,
             dtype: DType::Q4_0,
             embed: None,
+            vision: None,
             scale: Scale::default(),
             threads: None,
             force: false,
@@ -108,9 +111,16 @@ impl Options {
         })
     }
 
+    /// The vision tower's type: as asked for, or the matrices' own where that is a float type, else
+    /// f16: the tower is small beside the text model.
+    pub fn vision_type(&self) -> DType {
+        self.vision.unwrap_or(if self.dtype.is_float() { self.dtype } else { DType::F16 })
+    }
+
     fn types(&self) -> Result<Types, ConvertError> {
-        let types = Types { matrix: self.dtype, embed: self.embed_type() };
-        for dtype in [types.matrix, types.embed] {
+        let (embed, vision) = (self.embed_type(), self.vision_type());
+        let types = Types { matrix: self.dtype, embed, vision };
+        for dtype in [types.matrix, types.embed, types.vision] {
             if !codec::can_encode(dtype) {
                 return Err(ConvertError::Unwritable { dtype });
             }

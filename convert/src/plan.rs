@@ -117,7 +117,10 @@ impl Assign<'_> {
         }
         let cols = *t.shape.last().expect("no entry of the table is a scalar");
         let dtype = self.types.target(entry.role, cols);
-        let quantized = matches!(entry.role, Role::Matrix | Role::Embedding | Role::Head);
+        let quantized = {
+            use Role::{Embedding, Head, Matrix, VisionMatrix};
+            matches!(entry.role, Matrix | Embedding | Head | VisionMatrix)
+        };
         if quantized && dtype == DType::F16 && !self.types.asks_for_f16(entry.role) {
             self.kept_f16.push(target.clone());
         }

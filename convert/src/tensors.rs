@@ -185,6 +185,8 @@ pub(crate) struct Types {
     pub matrix: DType,
     /// Embedding and head.
     pub embed: DType,
+    /// Weight matrices of the vision tower.
+    pub vision: DType,
 }
 
 impl Types {
@@ -195,19 +197,20 @@ impl Types {
             Role::Embedding | Role::Head => self.embed,
             Role::Matrix => self.matrix,
             Role::Norm | Role::HeadNorm | Role::Vector | Role::VisionF32 => DType::F32,
-            // The tower is small beside the text model, and its widest rows (4304) are not whole
-            // blocks: it stays in 16 bits whatever the text model becomes.
-            Role::VisionMatrix if self.matrix.is_float() => self.matrix,
-            Role::VisionMatrix => DType::F16,
-            Role::Projection if self.matrix == DType::F32 => DType::F32,
+            Role::VisionMatrix => self.vision,
+            Role::Projection if self.vision == DType::F32 => DType::F32,
             Role::Projection => DType::F16,
         };
         if cols.is_multiple_of(wanted.block_len() as u64) { wanted } else { DType::F16 }
     }
 
-    /// Was f16 asked for, for a text matrix of this role?
+    /// Was f16 asked for, for a matrix of this role?
     pub(crate) fn asks_for_f16(self, role: Role) -> bool {
-        let asked = if role == Role::Matrix { self.matrix } else { self.embed };
+        let asked = match role {
+            Role::Matrix => self.matrix,
+            Role::VisionMatrix => self.vision,
+            _ => self.embed,
+        };
         asked == DType::F16
     }
 }
@@ -239,13 +242,17 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_whole_blocks_stay_f16() {
-        let q4 = Types { matrix: DType::Q4_0, embed: DType::Q8_0 };
+        let q4 = Types { matrix: DType::Q4_0, embed: DType::Q8_0, vision: DType::F16 };
         assert_eq!(q4.target(Role::Matrix, 1152), DType::Q4_0);
         assert_eq!(q4.target(Role::Matrix, 4304), DType::F16);
         assert_eq!(q4.target(Role::Embedding, 640), DType::Q8_0);
         assert_eq!(q4.target(Role::Norm, 33), DType::F32);
         assert_eq!(q4.target(Role::VisionMatrix, 1152), DType::F16);
-        let f32 = Types { matrix: DType::F32, embed: DType::F32 };
+        let q8 = Types { vision: DType::Q8_0, ..q4 };
+        assert_eq!(q8.target(Role::VisionMatrix, 1152), DType::Q8_0);
+        assert_eq!(q8.target(Role::VisionMatrix, 4304), DType::F16);
+        assert_eq!(q8.target(Role::Projection, 2560), DType::F16);
+        let f32 = Types { matrix: DType::F32, embed: DType::F32, vision: DType::F32 };
         assert_eq!(f32.target(Role::Matrix, 33), DType::F32);
         assert_eq!(f32.target(Role::Projection, 33), DType::F32);
     }

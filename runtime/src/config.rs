@@ -103,7 +103,7 @@ impl GemmaConfig {
                 });
             }
         };
-        let keys = Keys { gguf, arch };
+        let keys = Keys { gguf, prefix: arch.name() };
         let hidden = keys.size("embedding_length")?;
         let n_layers = keys.size("block_count")?;
         // Every layer has tensors in the file: a larger number can't be meant.
@@ -139,7 +139,7 @@ impl GemmaConfig {
         let sliding =
             LayerConfig { window: Some(window), rope: Rope { base: local_base, scale: 1.0 } };
         let layers = keys
-            .sliding_layers(n_layers)?
+            .sliding_layers(n_layers, arch)?
             .into_iter()
             .map(|is_sliding| if is_sliding { sliding } else { global })
             .collect();
@@ -154,7 +154,7 @@ impl GemmaConfig {
             context_length: keys.size_or("context_length", 8192)?,
             rms_eps: keys.positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
             embed_scale: half::bf16::from_f32((hidden as f32).sqrt()).to_f32(),
-            query_scale: keys.query_scale(hidden, n_layers, heads, head_dim)?,
+            query_scale: keys.query_scale(arch, hidden, n_layers, heads, head_dim)?,
             attn_softcap: keys.positive("attn_logit_softcapping")?,
             final_softcap: keys.positive("final_logit_softcapping")?,
             qk_norm: arch == Arch::Gemma3,
@@ -163,23 +163,23 @@ impl GemmaConfig {
     }
 }
 
-/// The keys under an architecture's prefix.
-struct Keys<'g> {
-    gguf: &'g Gguf<'g>,
-    arch: Arch,
+/// The keys under a prefix.
+pub(crate) struct Keys<'g> {
+    pub(crate) gguf: &'g Gguf<'g>,
+    pub(crate) prefix: &'static str,
 }
 
 impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.arch.name())
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
     }
 
-    fn bad(&self, name: &str, value: impl ToString, why: &'static str) -> ModelError {
+    pub(crate) fn bad(&self, name: &str, value: impl ToString, why: &'static str) -> ModelError {
         ModelError::Config { key: self.key(name), value: value.to_string(), why }
     }
 
     /// A size: at least 1, and small enough that no product of a few of them overflows.
-    fn size(&self, name: &str) -> Result<usize, ModelError> {
+    pub(crate) fn size(&self, name: &str) -> Result<usize, ModelError> {
         let key = self.key(name);
         match self.gguf.u64(&key)? {
             Some(v @ 1..=0xff_ffff) => Ok(v as usize),
@@ -188,11 +188,11 @@ impl Keys<'_> {
         }
     }
 
-    fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
+    pub(crate) fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
         if self.gguf.get(&self.key(name)).is_some() { self.size(name) } else { Ok(default) }
     }
 
-    fn positive(&self, name: &str) -> Result<Option<f32>, ModelError> {
+    pub(crate) fn positive(&self, name: &str) -> Result<Option<f32>, ModelError> {
         match self.gguf.f32(&self.key(name))? {
             Some(v) if v > 0.0 && v.is_finite() => Ok(Some(v)),
             Some(v) => Err(self.bad(name, v, "must be a positive number")),
@@ -210,10 +210,10 @@ impl Keys<'_> {
 
     /// Which layers slide. The pattern is a key in newer files (a period or a list of bools) and
     /// understood from the architecture in older ones: every 6th layer global, every 2nd in Gemma 2.
-    fn sliding_layers(&self, n: usize) -> Result<Vec<bool>, ModelError> {
+    fn sliding_layers(&self, n: usize, arch: Arch) -> Result<Vec<bool>, ModelError> {
         let name = "attention.sliding_window_pattern";
         let period = match self.gguf.get(&self.key(name)) {
-            None if self.arch == Arch::Gemma2 => 2,
+            None if arch == Arch::Gemma2 => 2,
             None => 6,
             Some(v) => match v.as_array() {
                 Some(a) => {
@@ -233,6 +233,7 @@ impl Keys<'_> {
     /// follows from the model: 1/√head_dim, but 1/√(hidden / heads) for the two 27B models.
     fn query_scale(
         &self,
+        arch: Arch,
         hidden: usize,
         layers: usize,
         heads: usize,
@@ -241,7 +242,7 @@ impl Keys<'_> {
         if let Some(scale) = self.positive("attention.scale")? {
             return Ok(scale);
         }
-        let is_27b = matches!((self.arch, layers), (Arch::Gemma3, 62) | (Arch::Gemma2, 46));
+        let is_27b = matches!((arch, layers), (Arch::Gemma3, 62) | (Arch::Gemma2, 46));
         let features = if is_27b { hidden / heads } else { head_dim };
         Ok(1.0 / (features as f32).sqrt())
     }

@@ -41,6 +41,8 @@ pub enum RuntimeError {
         "an image's rows have {width} features, and the model's have {hidden}: its tower is for another model"
     )]
     ImageWidth { width: usize, hidden: usize },
+    #[error("{found} numbers are no image for this tower: it takes 3 x {size} x {size} pixels")]
+    Pixels { found: usize, size: usize },
     #[error(
         "a q8_0 KV cache needs a head_dim that is a multiple of 32, and this model's is {head_dim}; use f16 or f32"
     )]
@@ -63,6 +65,10 @@ pub enum ModelError {
     Gguf(#[from] GgufError),
     #[error("the architecture is {found:?}; Lapidary runs gemma3 and gemma2")]
     Architecture { found: String },
+    #[error(
+        "it holds no Gemma 3 vision tower: {key} is {found:?}; an mmproj file made for Gemma 3 is needed"
+    )]
+    Projector { key: &'static str, found: String },
     #[error("{key} is {value}: {why}")]
     Config { key: String, value: String, why: &'static str },
     #[error(

@@ -85,7 +85,7 @@ impl Weights {
     /// [`ModelError`] when one is missing, has another shape than the configuration asks for, or
     /// is not part of the model.
     pub fn resolve(gguf: &Gguf<'_>, config: &GemmaConfig) -> Result<Self, ModelError> {
-        let mut names = Names { gguf, used: HashSet::new() };
+        let mut names = Names::new(gguf);
         let (d, f, hd) = (config.hidden, config.ffn, config.head_dim);
         let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
         let embed = names.matrix("token_embd.weight", None, d)?;
@@ -120,9 +120,9 @@ impl Weights {
                 post_ffn_norm: names.vector(&name("post_ffw_norm"), d)?,
             });
         }
-        match gguf.tensors().iter().find(|t| !names.used.contains(t.name)) {
-            Some(t) => Err(ModelError::UnknownTensor {
-                name: t.name.into(),
+        match names.left_over() {
+            Some(name) => Err(ModelError::UnknownTensor {
+                name: name.into(),
                 arch: config.arch.name(),
                 layers: config.layers.len(),
             }),
@@ -145,13 +145,22 @@ impl Weights {
 }
 
 /// Looks tensors up and remembers which were asked for.
-struct Names<'g> {
-    gguf: &'g Gguf<'g>,
+pub(crate) struct Names<'g> {
+    pub(crate) gguf: &'g Gguf<'g>,
     used: HashSet<&'g str>,
 }
 
 impl<'g> Names<'g> {
-    fn tensor(&mut self, name: &str) -> Result<&'g Tensor<'g>, ModelError> {
+    pub(crate) fn new(gguf: &'g Gguf<'g>) -> Self {
+        Names { gguf, used: HashSet::new() }
+    }
+
+    /// A tensor that nobody asked for.
+    pub(crate) fn left_over(&self) -> Option<&'g str> {
+        self.gguf.tensors().iter().map(|t| t.name).find(|name| !self.used.contains(name))
+    }
+
+    pub(crate) fn tensor(&mut self, name: &str) -> Result<&'g Tensor<'g>, ModelError> {
         let t =
             self.gguf.tensor(name).ok_or_else(|| GgufError::MissingTensor { name: name.into() })?;
         self.used.insert(t.name);
@@ -159,7 +168,7 @@ impl<'g> Names<'g> {
     }
 
     /// A matrix of `cols` input features; `rows: None` takes whatever is there (the vocabulary).
-    fn matrix(
+    pub(crate) fn matrix(
         &mut self,
         name: &str,
         rows: Option<usize>,
@@ -170,12 +179,11 @@ impl<'g> Names<'g> {
         if t.dims != [cols as u64, rows as u64] {
             return Err(wrong_shape(t, &[cols, rows]));
         }
-        let start = t.offset as usize;
-        Ok(WeightMatrix { dtype: t.dtype, rows, cols, bytes: start..start + t.data.len() })
+        Ok(placed(t, rows, cols))
     }
 
     /// A norm's weights, decoded.
-    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
         let t = self.tensor(name)?;
         if t.dims != [len as u64] {
             return Err(wrong_shape(t, &[len]));
@@ -186,7 +194,13 @@ impl<'g> Names<'g> {
     }
 }
 
-fn wrong_shape(t: &Tensor<'_>, expected: &[usize]) -> ModelError {
+/// The matrix that a tensor is.
+pub(crate) fn placed(t: &Tensor<'_>, rows: usize, cols: usize) -> WeightMatrix {
+    let start = t.offset as usize;
+    WeightMatrix { dtype: t.dtype, rows, cols, bytes: start..start + t.data.len() }
+}
+
+pub(crate) fn wrong_shape(t: &Tensor<'_>, expected: &[usize]) -> ModelError {
     ModelError::Gguf(GgufError::TensorDims {
         name: t.name.into(),
         expected: expected.iter().map(|&d| d as u64).collect(),

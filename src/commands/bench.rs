@@ -14,11 +14,15 @@ use runtime::synthetic::{SHAPES, Shape};
 use runtime::{KvType, Model, Session, SessionOptions, mapping};
 use serde_json::json;
 
+use super::bench_image;
 use crate::args::{BenchArgs, BenchOutput};
 use crate::format;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let kernels = Kernels::from_env()?;
+    if let Some(mmproj) = &args.image {
+        return bench_image::run(mmproj, kernels, args);
+    }
     let model = Arc::new(load(args)?);
     let threads = args.threads.unwrap_or_else(runtime::cpu::default_threads);
     let mut bench = Bench::new(model, kernels, threads, args)?;
@@ -103,7 +107,7 @@ struct Bench {
 }
 
 /// How long one measurement of a ceiling takes.
-const CEILING: Duration = Duration::from_millis(100);
+pub(super) const CEILING: Duration = Duration::from_millis(100);
 
 /// Tokens that are decoded between two looks at what memory gives.
 const SLICE: usize = 8;
@@ -276,17 +280,17 @@ fn tokens(from: usize, n: usize, vocab: usize) -> Vec<u32> {
     (from..from + n).map(|i| (4 + (i * 7919) % (vocab - 4).max(1)) as u32).collect()
 }
 
-fn median(x: &[f64]) -> f64 {
+pub(super) fn median(x: &[f64]) -> f64 {
     let mut x = x.to_vec();
     x.sort_by(f64::total_cmp);
     x.get(x.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn least(x: &[f64]) -> f64 {
+pub(super) fn least(x: &[f64]) -> f64 {
     x.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-fn most(x: &[f64]) -> f64 {
+pub(super) fn most(x: &[f64]) -> f64 {
     x.iter().copied().fold(f64::NEG_INFINITY, f64::max)
 }
 

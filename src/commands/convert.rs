@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use convert::{FileSummary, Options, Summary};
 use quant::DType;
@@ -22,6 +22,7 @@ use crate::{format, interrupt};
 #[command(after_help = "Examples:
   lapidary convert gemma-3-1b-it                   2 GB of bf16 become 0.7 GB, mostly q4_0
   lapidary convert gemma-3-4b-it -o small.gguf     small.gguf, and mmproj-small.gguf to see
+  lapidary convert gemma-3-4b-it --vision-type q8_0       eyes of half the size
   lapidary convert gemma-3-1b-it --type q8_0       larger, and next to nothing is lost
   lapidary convert gemma-3-1b --scale search       q4_0 of weights not trained for it
   lapidary convert gemma-3-1b-it --type bf16       every weight as it is
@@ -40,6 +41,10 @@ pub(crate) struct ConvertArgs {
     /// --type]
     #[arg(long, value_enum, value_name = "TYPE")]
     embed_type: Option<Type>,
+    /// How the vision tower's matrices are stored; rows that are not whole blocks stay f16
+    /// [default: as --type where that is a float type, else f16]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    vision_type: Option<Type>,
     /// How the scale of each q4_0 block is chosen; the file's format is the same
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Scale::Absmax)]
     scale: Scale,
@@ -105,11 +110,18 @@ impl From<Type> for DType {
 /// Whatever [`convert::convert`] refuses, and Ctrl-C.
 pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     interrupt::install()?;
+    if args.vision_type.is_some() && !args.source.is_dir() {
+        bail!(
+            "--vision-type is for checkpoint folders: {} holds no vision tower",
+            args.source.display()
+        );
+    }
     let options = Options {
         source: args.source.clone(),
         output: args.output.clone(),
         dtype: args.dtype.into(),
         embed: args.embed_type.map(DType::from),
+        vision: args.vision_type.map(DType::from),
         scale: args.scale.into(),
         threads: args.threads,
         force: args.force,

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod bench;
+mod bench_image;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;

@@ -145,6 +145,12 @@ pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock)
     Some(rate(threads.max(1), time, clock, |_| work()) / 1e9)
 }
 
+/// The same for products of 16-bit integers, which [`fixed`](super::fixed) is made of.
+pub fn int16_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
+    let work = int16_work(kernels)?;
+    Some(rate(threads.max(1), time, clock, |_| work()) / 1e9)
+}
+
 /// The same for f32 multiply-adds.
 pub fn f32_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
     let work = f32_work(kernels)?;
@@ -170,6 +176,18 @@ fn int8_work(kernels: Kernels) -> Option<Work> {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Isa::NeonDotprod => Some(Box::new(|| unsafe { neon::sdot_128() })),
+        _ => None,
+    }
+}
+
+fn int16_work(kernels: Kernels) -> Option<Work> {
+    match kernels.isa() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Kernels` of an instruction set exist only where it was detected.
+        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::vpdpwssd_512() })),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => Some(Box::new(|| unsafe { x86::vpmaddwd_256() })),
         _ => None,
     }
 }
@@ -233,6 +251,18 @@ mod x86 {
         /// 32 products and additions by two instructions: no other pair does them exactly in 16 bits.
         vpmaddubsw_256, "avx2", _mm256_set1_epi8(1), 64, |c, a, b| {
             _mm256_add_epi16(c, _mm256_maddubs_epi16(a, _mm256_xor_si256(b, c)))
+        }
+    );
+    chains!(
+        /// 32 products and additions an instruction.
+        vpdpwssd_512, "avx512f,avx512vnni", _mm512_set1_epi16(1), 64, |c, a, b| {
+            _mm512_dpwssd_epi32(c, a, b)
+        }
+    );
+    chains!(
+        /// 16 products and additions by two instructions.
+        vpmaddwd_256, "avx2", _mm256_set1_epi16(1), 32, |c, a, b| {
+            _mm256_add_epi32(c, _mm256_madd_epi16(a, _mm256_xor_si256(b, c)))
         }
     );
     chains!(

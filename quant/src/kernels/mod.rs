@@ -32,6 +32,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod ceiling;
+pub mod fixed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod float;
 mod isa;

@@ -9,9 +9,9 @@ mod attention;
 mod barrier;
 mod buffers;
 mod claims;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod shared;
-mod simd;
+pub(crate) mod simd;
 mod topology;
 mod worker;
 

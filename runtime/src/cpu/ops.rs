@@ -84,6 +84,34 @@ impl Op for GeluMul<'_> {
     }
 }
 
+/// x = GELU(x + bias), the same approximation.
+pub(crate) fn add_gelu(k: &Kernels, x: &mut [f32], bias: &[f32]) {
+    assert_eq!(x.len(), bias.len());
+    simd::run(k, AddGelu { x, bias });
+}
+
+struct AddGelu<'a> {
+    x: &'a mut [f32],
+    bias: &'a [f32],
+}
+
+impl Op for AddGelu<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let body = self.x.len() / S::LANES * S::LANES;
+        let (x, b) = (self.x.as_mut_ptr(), self.bias.as_ptr());
+        for i in (0..body).step_by(S::LANES) {
+            // SAFETY: i + LANES ≤ body ≤ both lengths, which are equal.
+            unsafe { s.store(x.add(i), gelu(s, s.add(s.load(x.add(i)), s.load(b.add(i))))) };
+        }
+        for i in body..self.x.len() {
+            self.x[i] = s.max_lane(gelu(s, s.splat(self.x[i] + self.bias[i])));
+        }
+    }
+}
+
 /// x/2 · (1 + tanh u) = x / (1 + e^(-2u)): one exponential, one division. (A function, not a closure:
 /// a closure would not be compiled for the instruction set.)
 #[inline(always)]
@@ -253,6 +281,19 @@ mod tests {
                     assert!((f64::from(out[i]) - want).abs() <= tol, "{} n {n} i {i}", k.isa());
                     assert!((f64::from(added[i]) - 1.0 - want).abs() <= tol + 1e-6);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_of_a_biased_row() {
+        for k in all() {
+            for n in [1, 16, 37] {
+                let (mut x, bias) = (wave(n, 3.0), wave(n, -1.5));
+                let mut want: Vec<f32> = x.iter().zip(&bias).map(|(x, b)| x + b).collect();
+                gelu_mul(&k, &mut want, &vec![1.0; n]);
+                add_gelu(&k, &mut x, &bias);
+                assert_eq!(x, want, "{} n {n}", k.isa());
             }
         }
     }

@@ -68,6 +68,12 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
         unsafe { std::slice::from_raw_parts_mut(cells.as_ptr() as *mut T, cells.len()) }
     }
 
+    /// The whole buffer for writing, when there is only one owner.
+    pub(crate) fn get_mut(&mut self) -> &mut [T] {
+        // SAFETY: `&mut self` proves that no thread holds a slice.
+        unsafe { self.write(0..self.len()) }
+    }
+
     /// The whole buffer, when there is only one owner.
     pub(crate) fn get(&mut self) -> &[T] {
         // SAFETY: `&mut self` proves that no thread holds a slice.

@@ -23,7 +23,7 @@ impl ImageRows {
         let data = data.into();
         let whole = width > 0 && data.len().is_multiple_of(width) && !data.is_empty();
         assert!(whole, "{} features are no rows of {width}", data.len());
-        ImageRows { hash: content_hash(&data), width, data }
+        ImageRows { hash: content_hash(0, &data), width, data }
     }
 
     /// Number of rows: positions that the image takes.
@@ -61,8 +61,9 @@ impl fmt::Debug for ImageRows {
 }
 
 /// A hash of floats as they lie in memory. The same within a run of the program, not beyond.
-pub(super) fn content_hash(x: &[f32]) -> u64 {
+pub(super) fn content_hash(seed: u8, x: &[f32]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u8(seed);
     hasher.write(bytemuck::cast_slice(x));
     hasher.finish()
 }

@@ -50,6 +50,12 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` bytes can be read at `p`.
     unsafe fn load_i8(self, p: *const i8) -> Self::V;
+    /// Rounds `a` and `b`, whose lanes are whole numbers or nearly so in 0..=32767, and writes them
+    /// in turns: a₀ b₀ a₁ b₁ …
+    ///
+    /// # Safety
+    /// `2 · LANES` i16 can be written at `p`.
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V);
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
@@ -99,6 +105,21 @@ pub(crate) trait Simd: Copy {
         }
         let p = self.fma(self.mul(p, r), r, self.add(r, self.splat(1.0)));
         // 2^n in two halves: n = 127.4 rounds to 128 only past the clamp above.
+        self.scale_by_pow2(p, n)
+    }
+
+    /// 2ˣ for x ≤ 0, within 3e-6 of itself; below -126 as there.
+    ///
+    /// 2ⁿ of the nearest whole number, times the Taylor polynomial of degree 5 of what is left.
+    #[inline(always)]
+    fn exp2_negative(self, x: Self::V) -> Self::V {
+        let x = self.max(x, self.splat(-126.0));
+        let n = self.round(x);
+        let r = self.sub(x, n);
+        let mut p = self.splat(1.333_356e-3);
+        for c in [9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
+            p = self.fma(p, r, self.splat(c));
+        }
         self.scale_by_pow2(p, n)
     }
 

@@ -63,6 +63,13 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: float32x4_t, b: float32x4_t) {
+        unsafe {
+            let (a, b) = (vcvtnq_s32_f32(a), vcvtnq_s32_f32(b));
+            vst1q_s32(p.cast(), vorrq_s32(a, vshlq_n_s32::<16>(b)));
+        }
+    }
+    #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vaddq_f32(a, b) }
     }

@@ -48,6 +48,11 @@ impl Simd for Portable {
         unsafe { p.cast::<[i8; N]>().read_unaligned().map(f32::from) }
     }
     #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: [f32; N], b: [f32; N]) {
+        let pairs = std::array::from_fn(|i| [a[i], b[i]].map(|v| v.round_ties_even() as i16));
+        unsafe { p.cast::<[[i16; 2]; N]>().write_unaligned(pairs) }
+    }
+    #[inline(always)]
     fn add(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
         zip(a, b, |a, b| a + b)
     }

@@ -1,0 +1,278 @@
+//! The tower: pixels in, rows of features out.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quant::codec::decode_row;
+use quant::gguf::Gguf;
+use quant::kernels::Kernels;
+
+use super::attention::{Shape, attention};
+use super::config::VisionConfig;
+use super::linear::{Finish, Packed, Product, matmul, no_memory};
+use super::ops::layer_norm;
+use super::rows::ImageRows;
+use super::weights::{Layer, Linear, Norm, Weights};
+use crate::cpu::default_threads;
+use crate::cpu::ops::rms_norm;
+use crate::cpu::shared::SharedBuf;
+use crate::error::{ModelError, RuntimeError};
+use crate::mapping::map;
+use crate::model::Bytes;
+
+/// How a tower is run.
+#[derive(Clone, Copy, Debug)]
+pub struct VisionOptions {
+    /// Threads. `None`: see [`default_threads`].
+    pub threads: Option<usize>,
+    /// Instruction set.
+    pub kernels: Kernels,
+}
+
+impl Default for VisionOptions {
+    fn default() -> Self {
+        VisionOptions { threads: None, kernels: Kernels::detect() }
+    }
+}
+
+/// A vision tower in a mapped mmproj file, and the threads that run it.
+pub struct VisionTower {
+    path: PathBuf,
+    file: Bytes,
+    config: VisionConfig,
+    weights: Weights,
+    kernels: Kernels,
+    pool: rayon::ThreadPool,
+}
+
+impl VisionTower {
+    /// Maps an mmproj file and resolves the tower in it, with the default options.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Io`], [`RuntimeError::Gguf`] or [`RuntimeError::Model`], each naming the
+    /// file; [`RuntimeError::Threads`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, RuntimeError> {
+        Self::open_with(path, &VisionOptions::default())
+    }
+
+    /// As [`VisionTower::open`], with options.
+    ///
+    /// # Errors
+    /// As [`VisionTower::open`].
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        options: &VisionOptions,
+    ) -> Result<Self, RuntimeError> {
+        let path = path.as_ref();
+        Self::resolve(path.to_owned(), Bytes::Mapped(map(path)?), options)
+    }
+
+    /// A tower whose file is in memory; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`VisionTower::open`].
+    pub fn from_bytes(
+        path: impl Into<PathBuf>,
+        bytes: Vec<u8>,
+        options: &VisionOptions,
+    ) -> Result<Self, RuntimeError> {
+        Self::resolve(path.into(), Bytes::Owned(bytes), options)
+    }
+
+    fn resolve(path: PathBuf, file: Bytes, options: &VisionOptions) -> Result<Self, RuntimeError> {
+        let gguf = Gguf::parse(file.get())
+            .map_err(|source| RuntimeError::Gguf { path: path.clone(), source })?;
+        let parts = || -> Result<_, ModelError> {
+            let config = VisionConfig::from_gguf(&gguf)?;
+            let weights = Weights::resolve(&gguf, &config, file.get())?;
+            Ok((config, weights))
+        };
+        let (config, weights) =
+            parts().map_err(|source| RuntimeError::Model { path: path.clone(), source })?;
+        drop(gguf);
+        let threads = options.threads.unwrap_or_else(default_threads).max(1);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("lapidary-vision-{i}"))
+            .build()
+            .map_err(|e| RuntimeError::Threads { threads, why: e.to_string() })?;
+        Ok(VisionTower { path, file, config, weights, kernels: options.kernels, pool })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Shapes and constants.
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Floating-point operations that one image takes: two for each product, in matrices and in
+    /// attention.
+    pub fn flops(&self) -> (f64, f64) {
+        let c = &self.config;
+        let layer = 4 * c.hidden * c.hidden + 2 * c.hidden * c.ffn;
+        let patch = c.hidden * 3 * c.patch_size * c.patch_size;
+        let matrices = (layer * c.layers + patch) as f64 * c.patches() as f64;
+        let projection = (c.tokens() * c.hidden * c.projection_dim) as f64;
+        let attention = 2.0 * (c.layers * c.hidden) as f64 * (c.patches() as f64).powi(2);
+        (2.0 * (matrices + projection), 2.0 * attention)
+    }
+
+    /// The features of an image: `pixels` is `[3, size, size]`, red, green and blue, normalized with
+    /// the configuration's mean and deviation.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Pixels`] when there are more or fewer; [`RuntimeError::Memory`];
+    /// [`RuntimeError::Cancelled`] when `cancel` becomes true between two layers.
+    pub fn encode(&self, pixels: &[f32], cancel: &AtomicBool) -> Result<ImageRows, RuntimeError> {
+        let (found, size) = (pixels.len(), self.config.image_size);
+        if found != self.config.pixels() {
+            return Err(RuntimeError::Pixels { found, size });
+        }
+        self.pool.install(|| Pass::new(self)?.run(pixels, cancel))
+    }
+}
+
+/// The buffers of one image on its way through.
+struct Pass<'a> {
+    tower: &'a VisionTower,
+    k: &'a Kernels,
+    c: &'a VisionConfig,
+    /// The residual stream, `[patches, hidden]`.
+    x: SharedBuf<f32>,
+    /// q, k and v side by side, `[patches, 3 · hidden]`; then the MLP's inner layer, `[patches, ffn]`.
+    wide: SharedBuf<f32>,
+    /// Attention's output, `[patches, hidden]`.
+    a: SharedBuf<f32>,
+    /// What a matmul of `hidden` features reads.
+    h: Packed,
+    /// What a matmul of `ffn` features reads.
+    g: Packed,
+}
+
+impl<'a> Pass<'a> {
+    fn new(tower: &'a VisionTower) -> Result<Self, RuntimeError> {
+        let c = &tower.config;
+        let n = c.patches();
+        let buffer = |cols: usize| {
+            let len = n.saturating_mul(cols);
+            SharedBuf::zeroed(len).ok_or_else(|| no_memory(len.saturating_mul(4)))
+        };
+        Ok(Pass {
+            tower,
+            k: &tower.kernels,
+            c,
+            x: buffer(c.hidden)?,
+            wide: buffer(c.ffn.max(3 * c.hidden))?,
+            a: buffer(c.hidden)?,
+            h: Packed::new(n, c.hidden)?,
+            g: Packed::new(n, c.ffn)?,
+        })
+    }
+
+    fn run(&mut self, pixels: &[f32], cancel: &AtomicBool) -> Result<ImageRows, RuntimeError> {
+        self.embed(pixels)?; //               x [patches, hidden]
+        for layer in &self.tower.weights.layers {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(RuntimeError::Cancelled);
+            }
+            self.attend(layer)?; //           x += attention(norm(x))
+            self.mlp(layer); //               x += MLP(norm(x))
+        }
+        self.project() //                     [tokens, projection_dim]
+    }
+
+    fn product(&self, linear: &'a Linear, column: usize) -> Product<'a> {
+        Product { w: linear.weight.view(self.tower.file.get()), bias: &linear.bias, column }
+    }
+
+    /// x = position embedding + patch embedding.
+    fn embed(&mut self, pixels: &[f32]) -> Result<(), RuntimeError> {
+        let (c, weights) = (self.c, &self.tower.weights);
+        let position = weights.position.view(self.tower.file.get());
+        for (p, x) in self.x.get_mut().chunks_exact_mut(c.hidden).enumerate() {
+            decode_row(position.dtype(), position.row(p), x);
+        }
+        let side = c.patch_size;
+        let mut patches = Packed::new(c.patches(), 3 * side * side)?;
+        patches.fill(self.k, |p, out| {
+            let (top, left) = (p / c.grid() * side, p % c.grid() * side);
+            for (i, out) in out.chunks_exact_mut(side).enumerate() {
+                let (channel, row) = (i / side, top + i % side);
+                let at = (channel * c.image_size + row) * c.image_size + left;
+                out.copy_from_slice(&pixels[at..at + side]);
+            }
+        });
+        let patch = self.product(&weights.patch, 0);
+        matmul(self.k, &[patch], &patches, &self.x, c.hidden, Finish::Add);
+        Ok(())
+    }
+
+    /// h = LayerNorm(x).
+    fn norm(&mut self, norm: &Norm) {
+        let (k, c, x) = (self.k, self.c, self.x.get());
+        self.h.fill(k, |t, out| {
+            let x = &x[t * c.hidden..][..c.hidden];
+            layer_norm(k, x, &norm.weight, &norm.bias, c.norm_eps, out);
+        });
+    }
+
+    fn attend(&mut self, layer: &'a Layer) -> Result<(), RuntimeError> {
+        let (k, c) = (self.k, self.c);
+        self.norm(&layer.norm1);
+        let d = c.hidden;
+        let qkv =
+            [self.product(&layer.q, 0), self.product(&layer.k, d), self.product(&layer.v, 2 * d)];
+        matmul(k, &qkv, &self.h, &self.wide, 3 * d, Finish::Set);
+        let shape = Shape { rows: c.patches(), heads: c.heads, head_dim: c.head_dim() };
+        attention(k, shape, &self.wide.get()[..c.patches() * 3 * d], &self.a)?;
+        let a = self.a.get();
+        self.h.fill(k, |t, out| out.copy_from_slice(&a[t * d..][..d]));
+        matmul(k, &[self.product(&layer.out, 0)], &self.h, &self.x, d, Finish::Add);
+        Ok(())
+    }
+
+    fn mlp(&mut self, layer: &'a Layer) {
+        let (k, c) = (self.k, self.c);
+        self.norm(&layer.norm2);
+        let up = self.product(&layer.up, 0);
+        matmul(k, &[up], &self.h, &self.wide, c.ffn, Finish::Gelu);
+        let inner = self.wide.get();
+        self.g.fill(k, |t, out| out.copy_from_slice(&inner[t * c.ffn..][..c.ffn]));
+        matmul(k, &[self.product(&layer.down, 0)], &self.g, &self.x, c.hidden, Finish::Add);
+    }
+
+    /// LayerNorm, the mean of each square of patches, RMSNorm, projection.
+    fn project(&mut self) -> Result<ImageRows, RuntimeError> {
+        let (k, c, weights) = (self.k, self.c, &self.tower.weights);
+        let (norm, side, x) = (&weights.post_norm, c.grid() / c.pool, self.x.get());
+        let mut pooled = Packed::new(c.tokens(), c.hidden)?;
+        pooled.fill(k, |t, out| {
+            let (mut sum, mut patch) = (vec![0.0; c.hidden], vec![0.0; c.hidden]);
+            for i in 0..c.pool * c.pool {
+                let row = t / side * c.pool + i / c.pool;
+                let at = row * c.grid() + t % side * c.pool + i % c.pool;
+                let x = &x[at * c.hidden..][..c.hidden];
+                layer_norm(k, x, &norm.weight, &norm.bias, c.norm_eps, &mut patch);
+                sum.iter_mut().zip(&patch).for_each(|(s, v)| *s += v);
+            }
+            let count = (c.pool * c.pool) as f32;
+            sum.iter_mut().for_each(|s| *s /= count);
+            rms_norm(k, &sum, &weights.soft_norm, c.norm_eps, out);
+        });
+        let len = c.tokens().saturating_mul(c.projection_dim);
+        let mut out = SharedBuf::zeroed(len).ok_or_else(|| no_memory(len.saturating_mul(4)))?;
+        let bias = vec![0.0; c.projection_dim];
+        let into = Product { w: weights.projection(), bias: &bias, column: 0 };
+        matmul(k, &[into], &pooled, &out, c.projection_dim, Finish::Set);
+        Ok(ImageRows::new(c.projection_dim, out.get()))
+    }
+}

@@ -1,0 +1,112 @@
+//! `lapidary bench --image`: how long a vision tower takes for one picture.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use quant::kernels::Kernels;
+use quant::kernels::ceiling::{self, Clock};
+use runtime::vision::{VisionOptions, VisionTower};
+use serde_json::json;
+
+use super::bench::{CEILING, least, median, most};
+use crate::args::{BenchArgs, BenchOutput};
+use crate::format;
+
+/// Figures of the repetitions, one each.
+#[derive(Default)]
+struct Outcome {
+    seconds: Vec<f64>,
+    /// Products of 16-bit integers, GOPS; empty where that ceiling is not measured.
+    peak: Vec<f64>,
+    /// The tower's operations a second as a share of that.
+    share: Vec<f64>,
+}
+
+pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<()> {
+    let tower = VisionTower::open_with(mmproj, &VisionOptions { kernels, threads: args.threads })?;
+    let (matrices, attention) = tower.flops();
+    let flops = matrices + attention;
+    // Any picture takes as long as any other.
+    let pixels: Vec<f32> =
+        (0..tower.config().pixels()).map(|i| (i as f32 * 0.01).sin() * 0.9).collect();
+    let mut out = Outcome::default();
+    for repetition in 0..args.repetitions.max(1) {
+        eprint!("\rimage {}", repetition + 1);
+        let peak = ceiling::int16_peak(kernels, tower.threads(), CEILING, Clock::Wall);
+        let start = Instant::now();
+        tower.encode(&pixels, &AtomicBool::new(false))?;
+        let seconds = start.elapsed().as_secs_f64();
+        out.seconds.push(seconds);
+        out.peak.extend(peak);
+        out.share.extend(peak.map(|p| flops / seconds / 1e9 / p));
+    }
+    eprint!("\r{:<40}\r", "");
+    let gops = flops / median(&out.seconds) / 1e9;
+    match args.output {
+        BenchOutput::Md => print_md(&tower, kernels, &out, gops)?,
+        BenchOutput::Json => println!("{:#}", as_json(&tower, kernels, &out, gops)),
+        BenchOutput::Csv => {
+            println!("test,seconds,min,max,gops,share_of_int16_peak");
+            let (s, share) =
+                (&out.seconds, share(&out).map_or(String::new(), |v| format!("{v:.4}")));
+            println!("image,{:.3},{:.3},{:.3},{gops:.1},{share}", median(s), least(s), most(s));
+        }
+    }
+    Ok(())
+}
+
+fn share(out: &Outcome) -> Option<f64> {
+    (!out.share.is_empty()).then(|| median(&out.share))
+}
+
+fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> Result<()> {
+    let (c, path) = (tower.config(), tower.path());
+    println!("{}, {}", path.display(), format::bytes(std::fs::metadata(path)?.len()));
+    let peak = match out.peak.is_empty() {
+        true => "not measured".into(),
+        false => format!("{:.0} GOPS", median(&out.peak)),
+    };
+    let threads = tower.threads();
+    println!("{threads} threads, {}; this machine multiplies int16 at {peak}\n", kernels.isa());
+    let (matrices, attention) = tower.flops();
+    println!(
+        "An image of {0} × {0}: {1} patches, {2} tokens; {3:.2} TFLOP in matrices, {4:.2} in attention.\n",
+        c.image_size,
+        c.patches(),
+        c.tokens(),
+        matrices / 1e12,
+        attention / 1e12,
+    );
+    println!("| test | seconds | min – max | rate | of int16 peak |");
+    println!("|---|---:|---:|---:|---:|");
+    let share = share(out).map_or("-".into(), |v| format!("{:.0}%", 100.0 * v));
+    let s = &out.seconds;
+    println!(
+        "| image | {:.2} | {:.2} – {:.2} | {gops:.0} GOPS | {share} |",
+        median(s),
+        least(s),
+        most(s),
+    );
+    Ok(())
+}
+
+fn as_json(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> serde_json::Value {
+    let s = &out.seconds;
+    let peak = (!out.peak.is_empty()).then(|| median(&out.peak));
+    json!({
+        "model": tower.path().display().to_string(),
+        "machine": {
+            "int16_gops": peak,
+            "threads": tower.threads(),
+            "isa": kernels.isa().name(),
+        },
+        "tests": [{
+            "test": "image",
+            "seconds": {"median": median(s), "min": least(s), "max": most(s)},
+            "gops": gops,
+            "share_of_int16_peak": share(out),
+        }],
+    })
+}
