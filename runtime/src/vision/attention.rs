@@ -10,7 +10,7 @@ use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use rayon::prelude::*;
 
-use super::linear::reserve;
+use super::memory::reserve;
 use super::softmax::{Running, Weights, softmax};
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;

@@ -6,6 +6,7 @@ use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use rayon::prelude::*;
 
+use super::memory::reserve;
 use crate::cpu::ops;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
@@ -15,22 +16,6 @@ const BLOCK: usize = 192;
 /// Rows multiplied with a strip of weights before what is done with the results: as many as leave
 /// these in the first-level cache.
 const CHUNK: usize = 8 * TILE;
-
-/// `len` of something, or the error that says what there was no memory for.
-pub(super) fn reserve<T: Clone + Default>(len: usize) -> Result<Vec<T>, RuntimeError> {
-    let mut out = Vec::new();
-    match out.try_reserve_exact(len) {
-        Ok(()) => {
-            out.resize(len, T::default());
-            Ok(out)
-        }
-        Err(_) => Err(no_memory(len.saturating_mul(size_of::<T>()))),
-    }
-}
-
-pub(super) fn no_memory(bytes: usize) -> RuntimeError {
-    RuntimeError::Memory { what: "an image's activations", bytes }
-}
 
 /// Rows of activations as the matmuls read them: tiles of 16-bit fixed point.
 pub(super) struct Packed {
@@ -167,7 +152,8 @@ pub(super) fn matmul(
     });
 }
 
-fn store(k: &Kernels, y: &mut [f32], bias: &[f32], out: &mut [f32], finish: Finish) {
+/// Puts a finished row of a product where it belongs.
+pub(super) fn store(k: &Kernels, y: &mut [f32], bias: &[f32], out: &mut [f32], finish: Finish) {
     match finish {
         Finish::Set => {
             for ((o, y), b) in out.iter_mut().zip(y).zip(bias) {

@@ -7,13 +7,17 @@
 //! own, `mmproj-*.gguf`.
 //!
 //! Everything is computed for all patches of an image at once, so that arithmetic is what bounds
-//! it. Matmuls and attention multiply in 16-bit fixed point ([`quant::kernels::fixed`]).
+//! it. Float matrices and attention multiply in 16-bit fixed point ([`quant::kernels::fixed`]), block
+//! formats in int8.
 
+mod activations;
 mod attention;
 mod cache;
 mod config;
 mod find;
+mod int8;
 mod linear;
+mod memory;
 mod ops;
 mod rows;
 mod softmax;

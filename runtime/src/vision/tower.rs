@@ -7,9 +7,11 @@ use quant::codec::decode_row;
 use quant::gguf::Gguf;
 use quant::kernels::Kernels;
 
+use super::activations::Activations;
 use super::attention::{Shape, attention};
 use super::config::VisionConfig;
-use super::linear::{Finish, Packed, Product, matmul, no_memory};
+use super::linear::{Finish, Packed, Product, matmul};
+use super::memory::no_memory;
 use super::ops::layer_norm;
 use super::rows::ImageRows;
 use super::weights::{Layer, Linear, Norm, Weights};
@@ -153,9 +155,9 @@ struct Pass<'a> {
     /// Attention's output, `[patches, hidden]`.
     a: SharedBuf<f32>,
     /// What a matmul of `hidden` features reads.
-    h: Packed,
+    h: Activations,
     /// What a matmul of `ffn` features reads.
-    g: Packed,
+    g: Activations,
 }
 
 impl<'a> Pass<'a> {
@@ -166,6 +168,9 @@ impl<'a> Pass<'a> {
             let len = n.saturating_mul(cols);
             SharedBuf::zeroed(len).ok_or_else(|| no_memory(len.saturating_mul(4)))
         };
+        let layers = tower.weights.layers.iter();
+        let hidden_readers =
+            layers.flat_map(|l| [&l.q, &l.k, &l.v, &l.out, &l.up].map(|l| &l.weight));
         Ok(Pass {
             tower,
             k: &tower.kernels,
@@ -173,8 +178,8 @@ impl<'a> Pass<'a> {
             x: buffer(c.hidden)?,
             wide: buffer(c.ffn.max(3 * c.hidden))?,
             a: buffer(c.hidden)?,
-            h: Packed::new(n, c.hidden)?,
-            g: Packed::new(n, c.ffn)?,
+            h: Activations::new(n, c.hidden, hidden_readers)?,
+            g: Activations::new(n, c.ffn, tower.weights.layers.iter().map(|l| &l.down.weight))?,
         })
     }
 
@@ -216,38 +221,26 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// h = LayerNorm(x).
-    fn norm(&mut self, norm: &Norm) {
-        let (k, c, x) = (self.k, self.c, self.x.get());
-        self.h.fill(k, |t, out| {
-            let x = &x[t * c.hidden..][..c.hidden];
-            layer_norm(k, x, &norm.weight, &norm.bias, c.norm_eps, out);
-        });
-    }
-
     fn attend(&mut self, layer: &'a Layer) -> Result<(), RuntimeError> {
-        let (k, c) = (self.k, self.c);
-        self.norm(&layer.norm1);
-        let d = c.hidden;
+        let (k, c, d) = (self.k, self.c, self.c.hidden);
         let qkv =
             [self.product(&layer.q, 0), self.product(&layer.k, d), self.product(&layer.v, 2 * d)];
-        matmul(k, &qkv, &self.h, &self.wide, 3 * d, Finish::Set);
+        let norm = normed(k, c, &layer.norm1, self.x.get());
+        self.h.multiply(k, norm, &qkv, &self.wide, 3 * d, Finish::Set);
         let shape = Shape { rows: c.patches(), heads: c.heads, head_dim: c.head_dim() };
         attention(k, shape, &self.wide.get()[..c.patches() * 3 * d], &self.a)?;
-        let a = self.a.get();
-        self.h.fill(k, |t, out| out.copy_from_slice(&a[t * d..][..d]));
-        matmul(k, &[self.product(&layer.out, 0)], &self.h, &self.x, d, Finish::Add);
+        let out = [self.product(&layer.out, 0)];
+        self.h.multiply(k, rows_of(self.a.get(), d), &out, &self.x, d, Finish::Add);
         Ok(())
     }
 
     fn mlp(&mut self, layer: &'a Layer) {
         let (k, c) = (self.k, self.c);
-        self.norm(&layer.norm2);
-        let up = self.product(&layer.up, 0);
-        matmul(k, &[up], &self.h, &self.wide, c.ffn, Finish::Gelu);
-        let inner = self.wide.get();
-        self.g.fill(k, |t, out| out.copy_from_slice(&inner[t * c.ffn..][..c.ffn]));
-        matmul(k, &[self.product(&layer.down, 0)], &self.g, &self.x, c.hidden, Finish::Add);
+        let (up, down) = ([self.product(&layer.up, 0)], [self.product(&layer.down, 0)]);
+        let norm = normed(k, c, &layer.norm2, self.x.get());
+        self.h.multiply(k, norm, &up, &self.wide, c.ffn, Finish::Gelu);
+        let inner = rows_of(self.wide.get(), c.ffn);
+        self.g.multiply(k, inner, &down, &self.x, c.hidden, Finish::Add);
     }
 
     /// LayerNorm, the mean of each square of patches, RMSNorm, projection.
@@ -275,4 +268,22 @@ impl<'a> Pass<'a> {
         matmul(k, &[into], &pooled, &out, c.projection_dim, Finish::Set);
         Ok(ImageRows::new(c.projection_dim, out.get()))
     }
+}
+
+/// Rows of `x`, LayerNormed.
+fn normed(
+    k: &Kernels,
+    c: &VisionConfig,
+    norm: &Norm,
+    x: &[f32],
+) -> impl Fn(usize, &mut [f32]) + Sync {
+    move |t, out| {
+        let x = &x[t * c.hidden..][..c.hidden];
+        layer_norm(k, x, &norm.weight, &norm.bias, c.norm_eps, out);
+    }
+}
+
+/// Rows of `x` as they are.
+fn rows_of(x: &[f32], cols: usize) -> impl Fn(usize, &mut [f32]) + Sync {
+    move |t, out| out.copy_from_slice(&x[t * cols..][..cols])
 }

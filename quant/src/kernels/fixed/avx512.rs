@@ -8,6 +8,9 @@ use super::portable::{self, Block};
 use super::{FixedJob, PANEL, TILE};
 use crate::kernels::Avx512Vnni;
 
+/// How far ahead of its use a tile is asked for, in words: tiles stream, panels stay.
+const AHEAD: usize = 2048;
+
 pub(super) fn pack(_: Avx512Vnni, block: Block<'_>, q: &mut [i16], scale: &mut [f32]) {
     // SAFETY: the token proves the features.
     unsafe { pack_wide(block, q, scale) }
@@ -68,25 +71,45 @@ impl Tile {
                         acc[0] = _mm512_dpwssd_epi32(acc[0], w[0], x);
                         acc[1] = _mm512_dpwssd_epi32(acc[1], w[1], x);
                     }
+                    _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(AHEAD).cast());
                     panel = panel.add(2 * PANEL);
                     x = x.add(2 * TILE);
                 }
                 let scale = job.panel_scale.as_ptr().add(b * PANEL);
                 let scale = [_mm512_loadu_ps(scale), _mm512_loadu_ps(scale.add(16))];
+                let tile_scale = self.tile_scale.add(b * TILE);
                 // By index: iterators by value would take the sums through memory, piece by piece.
-                for t in 0..self.rows {
-                    let row = _mm512_set1_ps(*self.tile_scale.add(b * TILE + t));
-                    let y = self.y.add(t * self.ld);
-                    let lo = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[t][0]), scale[0]);
-                    let hi = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[t][1]), scale[1]);
-                    let (mut y0, mut y1) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-                    if b > 0 || self.add {
-                        (y0, y1) = (_mm512_loadu_ps(y), _mm512_loadu_ps(y.add(16)));
+                if self.rows == TILE {
+                    for t in 0..TILE {
+                        self.row(t, acc[t], scale, *tile_scale.add(t), b > 0 || self.add);
                     }
-                    _mm512_storeu_ps(y, _mm512_fmadd_ps(lo, row, y0));
-                    _mm512_storeu_ps(y.add(16), _mm512_fmadd_ps(hi, row, y1));
+                } else {
+                    for t in 0..self.rows {
+                        self.row(t, acc[t], scale, *tile_scale.add(t), b > 0 || self.add);
+                    }
                 }
             }
+        }
+    }
+
+    /// Scales the sums of row `t` and writes them, or adds them to what is there.
+    ///
+    /// # Safety
+    /// Row `t` is one of the tile's.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn row(&self, t: usize, sums: [__m512i; 2], panel: [__m512; 2], tile: f32, add: bool) {
+        // SAFETY: the row is there, and PANEL floats of it.
+        unsafe {
+            let (scale, y) = (_mm512_set1_ps(tile), self.y.add(t * self.ld));
+            let lo = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[0]), panel[0]);
+            let hi = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[1]), panel[1]);
+            let (mut y0, mut y1) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            if add {
+                (y0, y1) = (_mm512_loadu_ps(y), _mm512_loadu_ps(y.add(16)));
+            }
+            _mm512_storeu_ps(y, _mm512_fmadd_ps(lo, scale, y0));
+            _mm512_storeu_ps(y.add(16), _mm512_fmadd_ps(hi, scale, y1));
         }
     }
 }
