@@ -13,5 +13,6 @@ pub(crate) mod run;
 pub(crate) mod tokenize;
 
 mod chat;
+mod demo_table;
 mod eval_output;
 mod open;
