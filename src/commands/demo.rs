@@ -10,7 +10,7 @@ use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
 use runtime::{Model, Session, SessionOptions};
 
-use super::demo_table;
+use super::{demo_pictures, demo_table};
 use super::run::{answer, report};
 use crate::args::DemoArgs;
 use crate::{format, interrupt};
@@ -67,6 +67,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
                 bail!("stopped");
             }
         }
+    }
+    if let Some((dtype, path)) = files.last() {
+        demo_pictures::run(path, dtype.name(), &checkpoint.with_file_name("pictures"), args)?;
     }
     let [(_, bf16), .., (_, q4_0)] = &files[..] else { bail!("files were not written") };
     demo_table::print(&checkpoint, bf16, q4_0, dir.path(), args.threads)?;

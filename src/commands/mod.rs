@@ -13,6 +13,9 @@ pub(crate) mod run;
 pub(crate) mod tokenize;
 
 mod chat;
+mod conversation;
+mod demo_pictures;
 mod demo_table;
+mod dropped;
 mod eval_output;
 mod open;
