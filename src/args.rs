@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     Compare(CompareArgs),
     Demo(DemoArgs),
+    Devices(DevicesArgs),
     Completions(CompletionsArgs),
 }
 
@@ -97,6 +98,20 @@ pub(crate) struct EngineArgs {
     /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+}
+
+/// Where the model is run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// auto (a real GPU, where there is one and the model fits), cpu, gpu, or a GPU by its number or
+    /// a part of its name in `lapidary devices`
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: String,
+    /// Only the first N layers on the GPU, the others on the CPU [default: as many as fit]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) gpu_layers: Option<usize>,
 }
 
 fn at_least_one(s: &str) -> Result<usize, String> {
@@ -245,7 +260,9 @@ pub(crate) struct LogitsArgs {
   lapidary bench --shape gemma-3-4b              before downloading it: random weights
   lapidary bench model.gguf -p 512,8192 -n 128 -d 0,8192
   lapidary bench --image mmproj-model.gguf       how long a picture takes
+  lapidary bench model.gguf --device gpu
 
+On a GPU decoding is shown as a share of the bandwidth that copying reaches there.
 Tests: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens one by one, tg128@d8192 does so
 after 8192 tokens of context."
 )]
@@ -282,6 +299,8 @@ pub(crate) struct BenchArgs {
     /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = BenchOutput::Md)]
     pub(crate) output: BenchOutput,
@@ -314,7 +333,13 @@ pub(crate) struct DemoArgs {
     /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
 }
+
+/// List the GPUs of this machine, and what `--device auto` would take
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {}
 
 /// Write completions for a shell
 #[derive(Debug, Args)]

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::Devices(_) => commands::devices::run(),
         Command::Completions(args) => commands::completions::run(&args),
     };
     match result {

@@ -103,7 +103,18 @@ fn logits_are_a_numpy_file_of_every_position() {
     let npy = dir.path().join("out.npy");
     let tokens = "2,105,310,7,41";
     let path = npy.to_str().unwrap();
-    let out = lapidary(&["logits", demo(), "--tokens", tokens, "--kv", "f32", "-o", path]);
+    let out = lapidary(&[
+        "logits",
+        demo(),
+        "--tokens",
+        tokens,
+        "--kv",
+        "f32",
+        "-o",
+        path,
+        "--device",
+        "cpu",
+    ]);
     assert!(out.status.success(), "{}", stderr(&out));
     let bytes = std::fs::read(&npy).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
@@ -143,6 +154,34 @@ fn bench_reports_shares_of_what_the_machine_can_do() {
     for test in json["tests"].as_array().unwrap() {
         assert!(test["tokens_per_second"]["median"].as_f64().unwrap() > 0.0, "{test}");
     }
+}
+
+#[test]
+#[cfg(feature = "gpu")]
+fn a_gpu_is_used_when_asked_for() {
+    let listed = lapidary(&["devices"]);
+    assert!(listed.status.success() && stdout(&listed).contains("--device auto takes"));
+    let ask = |device: &str, more: &[&str]| {
+        let question = ["run", demo(), "-p", "What is 3 + 4?", "--temp", "0", "--device", device];
+        lapidary(&[&question[..], more].concat())
+    };
+    let unknown = ask("no such card", &[]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", stderr(&unknown));
+    if common::gpu::device().is_none() {
+        assert!(stderr(&unknown).contains("no GPU was found"), "{}", stderr(&unknown));
+        return;
+    }
+    assert!(stderr(&unknown).contains("\"no such card\""), "{}", stderr(&unknown));
+    let want = stdout(&ask("cpu", &[]));
+    assert_eq!(stdout(&ask("0", &[])), want);
+    let mixed = ask("gpu", &["--gpu-layers", "2"]);
+    assert_eq!(stdout(&mixed), want);
+    assert!(stderr(&mixed).contains("2 of 6 layers are on the GPU"), "{}", stderr(&mixed));
+    let bench =
+        ["bench", demo(), "-p", "16", "-n", "2", "-r", "1", "-o", "json", "--device", "gpu"];
+    let out = lapidary(&bench);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    assert!(json["machine"]["gpu"].is_string(), "{}", stderr(&out));
 }
 
 #[test]

@@ -133,6 +133,27 @@ fn features_give_the_logits_of_transformers() {
     }
 }
 
+/// The same on a GPU, in one batch, in small ones, and with the last layers on the CPU.
+#[test]
+#[cfg(feature = "gpu")]
+fn features_give_the_logits_of_transformers_on_a_gpu() {
+    let Some(device) = common::gpu::device() else { return };
+    let golden = Golden::load();
+    let dir = convert(FIXTURE, DType::F32, DType::F32);
+    let model = open(dir.path());
+    for name in ["one", "two", "crops"] {
+        let (prompt, want) = (golden.prompt(name), golden.logits(name));
+        for (pieces, gpu_layers) in
+            [(&[146][..], None), (&[17][..], None), (&[1][..], None), (&[40][..], Some(2))]
+        {
+            let options = SessionOptions { gpu: Some(device.clone()), gpu_layers, ..exact() };
+            let got = logits(&model, &options, &prompt, pieces);
+            let error = worst_error(&got[got.len() - want.len()..], &want);
+            assert!(error < 1e-3, "{name} {pieces:?} {gpu_layers:?}: {error}");
+        }
+    }
+}
+
 /// The last position's logits, through the layer that keeps only wanted rows.
 #[test]
 fn only_the_last_logits() {

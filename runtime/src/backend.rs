@@ -15,7 +15,8 @@ use crate::weights::{Layer, WeightMatrix};
 /// | o | [n, hidden] | output of attention's or the MLP's last projection |
 /// | g | [n, ffn] | GELU(gate) · up |
 pub trait Backend {
-    /// x = embedding of each token · √hidden; the features themselves where an image's rows are.
+    /// x = embedding of each token · √hidden; the features themselves where an image's rows are;
+    /// what the layers before left, where another backend did those.
     fn embed(&mut self);
     /// h = RMSNorm(x) · `weight`, in the forms that the matrices in `readers` multiply with.
     fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]);

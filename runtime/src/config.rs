@@ -36,6 +36,18 @@ pub struct Rope {
     pub scale: f32,
 }
 
+impl Rope {
+    /// Cosines and sines of the angles at a position: `out` is `[2, head_dim / 2]`.
+    pub fn angles(&self, pos: usize, out: &mut [f32]) {
+        let head_dim = out.len();
+        let (cos, sin) = out.split_at_mut(head_dim / 2);
+        for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+            let freq = 1.0 / self.base.powf((2 * i) as f32 / head_dim as f32);
+            (*sin, *cos) = (pos as f32 * (freq * self.scale)).sin_cos();
+        }
+    }
+}
+
 /// What differs from layer to layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerConfig {
@@ -87,6 +99,17 @@ impl GemmaConfig {
     /// Features of all key (or value) heads together.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The different RoPEs of the layers.
+    pub fn ropes(&self) -> Vec<Rope> {
+        let mut ropes: Vec<Rope> = Vec::new();
+        for layer in &self.layers {
+            if !ropes.contains(&layer.rope) {
+                ropes.push(layer.rope);
+            }
+        }
+        ropes
     }
 
     /// Reads the configuration from a file's metadata.

@@ -53,6 +53,9 @@ pub enum RuntimeError {
     Threads { threads: usize, why: String },
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
     #[error("stopped")]
     Cancelled,
 }

@@ -3,14 +3,22 @@
 //! Both put an RMSNorm before and after attention and before and after the MLP. What else differs
 //! between them is data: [`GemmaConfig`](crate::config::GemmaConfig) and the layer's own config.
 
+use std::ops::Range;
+
 use crate::backend::Backend;
 use crate::weights::Weights;
 
 /// Takes a batch, which the backend holds, from tokens to logits.
 pub fn forward<B: Backend>(b: &mut B, w: &Weights) {
+    forward_part(b, w, 0..w.layers.len());
+}
+
+/// As [`forward`], through some of the layers only: another backend does those before or after.
+/// The head comes with the last layer.
+pub fn forward_part<B: Backend>(b: &mut B, w: &Weights, layers: Range<usize>) {
     b.embed(); //                              x [n, hidden]
-    b.tap(0);
-    for layer in &w.layers {
+    b.tap(layers.start);
+    for layer in &w.layers[layers.clone()] {
         b.norm(&layer.attn_norm, &[&layer.q, &layer.k, &layer.v]); // h [n, hidden]
         b.qkv(layer); //                       q [n, heads, head_dim]  k, v [n, kv_heads, head_dim]
         b.rope_store(layer); //                k, v → cache
@@ -27,5 +35,7 @@ pub fn forward<B: Backend>(b: &mut B, w: &Weights) {
         b.residual(&layer.post_ffn_norm); //   x [n, hidden]
         b.tap(layer.index + 1);
     }
-    b.head(&w.output_norm); //                 logits [wanted, vocab]
+    if layers.end == w.layers.len() {
+        b.head(&w.output_norm); //             logits [wanted, vocab]
+    }
 }

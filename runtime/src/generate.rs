@@ -120,7 +120,12 @@ impl Generator {
                 break;
             }
             let (rows, pass) = (pending.len(), Instant::now());
-            let logits = match self.session.append_tail(0, &pending, draft.len() + 1, cancel) {
+            let chosen = self.chosen(sampler, &pending)?;
+            let logits = match chosen {
+                Some(_) => Ok(&[][..]),
+                None => self.session.append_tail(0, &pending, draft.len() + 1, cancel),
+            };
+            let logits = match logits {
                 Ok(logits) => logits,
                 Err(RuntimeError::Cancelled) => {
                     // Whole batches were read: remember which.
@@ -142,7 +147,10 @@ impl Generator {
             pending.truncate(0);
             let mut right = 0;
             let last = loop {
-                let next = sampler.sample(&logits[right * vocab..][..vocab])?;
+                let next = match chosen {
+                    Some(next) => next,
+                    None => sampler.sample(&logits[right * vocab..][..vocab])?,
+                };
                 sampler.accept(next);
                 if tokenizer.is_eos(next) {
                     done.stop = Stop::Eos;
@@ -182,6 +190,20 @@ impl Generator {
         }
         done.decode_time = start.elapsed().saturating_sub(done.prompt_time);
         Ok(done)
+    }
+
+    /// The next token where a GPU chooses it: after one token, always the likeliest, without drafts.
+    fn chosen(&mut self, s: &Sampler, pending: &Prompt) -> Result<Option<u32>, RuntimeError> {
+        match pending.tokens() {
+            [token]
+                if s.is_greedy()
+                    && self.lookup.is_none()
+                    && pending.as_slice().images().next().is_none() =>
+            {
+                self.session.next_greedy(0, *token)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Cuts the cache back to what it has in common with `prompt`, at least one position short of

@@ -9,6 +9,8 @@ pub mod cpu;
 mod error;
 pub mod forward;
 pub mod generate;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kv_cache;
 pub mod lookup;
 pub mod mapping;

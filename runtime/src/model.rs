@@ -102,6 +102,14 @@ impl Model {
         &self.weights
     }
 
+    /// The embedding of a token as it enters the model, times √hidden: `out` is `[hidden]`.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn embedding(&self, token: u32, out: &mut [f32]) {
+        let w = &self.weights.embed;
+        quant::codec::decode_row(w.dtype, w.view(self.bytes()).row(token as usize), out);
+        out.iter_mut().for_each(|v| *v *= self.config.embed_scale);
+    }
+
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quant::kernels::Kernels;
 
 use crate::batch::{Batch, Row};
-use crate::cpu::{Cpu, default_threads};
+use crate::cpu::{Before, Cpu, default_threads};
 use crate::error::RuntimeError;
 use crate::kv_cache::{KvCache, KvType};
 use crate::model::Model;
@@ -27,6 +27,13 @@ pub struct SessionOptions {
     pub batch: usize,
     /// Instruction set.
     pub kernels: Kernels,
+    /// Run on this device. `None`: on the CPU.
+    #[cfg(feature = "gpu")]
+    pub gpu: Option<Arc<crate::gpu::Device>>,
+    /// Layers that go on the device, the first ones; the CPU does the others. `None`: all of them,
+    /// or as many as its memory holds.
+    #[cfg(feature = "gpu")]
+    pub gpu_layers: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -38,6 +45,10 @@ impl Default for SessionOptions {
             sequences: 1,
             batch: 512,
             kernels: Kernels::detect(),
+            #[cfg(feature = "gpu")]
+            gpu: None,
+            #[cfg(feature = "gpu")]
+            gpu_layers: None,
         }
     }
 }
@@ -49,6 +60,8 @@ const DEFAULT_CONTEXT: usize = 32768;
 pub struct Session {
     model: Arc<Model>,
     cpu: Cpu,
+    #[cfg(feature = "gpu")]
+    gpu: Option<crate::gpu::Gpu>,
     cache: KvCache,
     batch: Batch,
 }
@@ -57,7 +70,8 @@ impl Session {
     /// Sets up a cache and threads for a model.
     ///
     /// # Errors
-    /// [`RuntimeError::Memory`], [`RuntimeError::KvType`] or [`RuntimeError::Threads`].
+    /// [`RuntimeError::Memory`], [`RuntimeError::KvType`] or [`RuntimeError::Threads`]; with a GPU
+    /// also `RuntimeError::Gpu`.
     pub fn new(model: Arc<Model>, options: &SessionOptions) -> Result<Self, RuntimeError> {
         let config = model.config();
         let context = options.context.unwrap_or(config.context_length.min(DEFAULT_CONTEXT)).max(1);
@@ -65,7 +79,22 @@ impl Session {
         let threads = options.threads.unwrap_or_else(default_threads);
         let cpu = Cpu::new(config, options.kernels, threads, rows)?;
         let cache = KvCache::new(config, options.kv_type, options.sequences.max(1), context, rows)?;
-        Ok(Session { model, cpu, cache, batch: Batch::default() })
+        #[cfg(feature = "gpu")]
+        let gpu = match &options.gpu {
+            Some(device) => {
+                let (device, layers) = (device.clone(), options.gpu_layers);
+                Some(crate::gpu::Gpu::new(device, &model, &cache, rows, layers)?)
+            }
+            None => None,
+        };
+        Ok(Session {
+            model,
+            cpu,
+            #[cfg(feature = "gpu")]
+            gpu,
+            cache,
+            batch: Batch::default(),
+        })
     }
 
     /// The model.
@@ -81,6 +110,21 @@ impl Session {
     /// The backend.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// The GPU that the model runs on, where it does.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(&self) -> Option<&crate::gpu::Gpu> {
+        self.gpu.as_ref()
+    }
+
+    /// The first `n` logits of the last pass.
+    fn logits(&mut self, n: usize) -> &[f32] {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.gpu.as_ref().filter(|gpu| gpu.has_all()) {
+            return gpu.logits(n);
+        }
+        self.cpu.logits(n)
     }
 
     /// Forgets positions from `len` on; see [`KvCache::truncate`]. Returns how many are left.
@@ -102,7 +146,41 @@ impl Session {
         for row in &batch.rows {
             self.cache.set_len(row.seq, row.pos + 1);
         }
-        self.cpu.forward(&self.model, batch, &self.cache)
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu {
+            let out = gpu.forward(&self.model, batch)?;
+            if gpu.has_all() {
+                return Ok(gpu.logits(batch.wanted.len() * self.model.weights().vocab()));
+            }
+            let before = Before { layers: gpu.layers(), x: &out };
+            return self.cpu.forward(&self.model, batch, &self.cache, before);
+        }
+        self.cpu.forward(&self.model, batch, &self.cache, Before::default())
+    }
+
+    /// Appends a token and returns the likeliest one after it, where a GPU can choose that itself:
+    /// it then goes on with it before it is asked. `None`, and nothing done, where it can't.
+    ///
+    /// # Errors
+    /// As [`Session::forward`].
+    pub fn next_greedy(&mut self, seq: usize, token: u32) -> Result<Option<u32>, RuntimeError> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.gpu.as_mut().filter(|gpu| gpu.has_all()) {
+            if seq >= self.cache.sequences() {
+                return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
+            }
+            let row = Row { token, seq, pos: self.cache.len(seq) };
+            self.batch.clear();
+            self.batch.push(row, true);
+            check(&self.model, &self.cache, &self.batch)?;
+            let more = row.pos + 1 < self.cache.context();
+            // The position after this one is stored as well, for now.
+            self.cache.set_len(seq, row.pos + 1 + usize::from(more));
+            self.cache.set_len(seq, row.pos + 1);
+            return Ok(Some(gpu.next_greedy(&self.model, row, more)?));
+        }
+        let _ = (seq, token);
+        Ok(None)
     }
 
     /// Appends tokens and images to a sequence, in batches that cut no image, and returns the
@@ -148,7 +226,8 @@ impl Session {
             (part, rest) = rest.split_at(rest.whole(max));
             self.run(seq, part, |at| rest.is_empty() && at + tail >= part.len())?;
         }
-        Ok(self.cpu.logits(tail * self.model.weights().vocab()))
+        let vocab = self.model.weights().vocab();
+        Ok(self.logits(tail * vocab))
     }
 
     /// Appends tokens and images to a sequence and hands the logits of every position to `each`, in
@@ -174,7 +253,8 @@ impl Session {
             let part;
             (part, rest) = rest.split_at(at);
             self.run(seq, part, |_| true)?;
-            each(self.cpu.logits(part.len() * self.model.weights().vocab()))?;
+            let vocab = self.model.weights().vocab();
+            each(self.logits(part.len() * vocab))?;
         }
         Ok(())
     }
@@ -199,7 +279,18 @@ impl Session {
         }
         check(&self.model, &self.cache, &batch)?;
         self.cache.set_len(seq, start + tokens.len());
-        self.cpu.residuals(&self.model, &batch, &self.cache)
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu {
+            let mut first = gpu.residuals(&self.model, &batch)?;
+            if !gpu.has_all() {
+                let depth = batch.rows.len() * self.model.config().hidden;
+                let before = Before { layers: gpu.layers(), x: &first[gpu.layers() * depth..] };
+                let all = self.cpu.residuals(&self.model, &batch, &self.cache, before)?;
+                first.extend_from_slice(&all[first.len()..]);
+            }
+            return Ok(first);
+        }
+        self.cpu.residuals(&self.model, &batch, &self.cache, Before::default())
     }
 
     /// One batch of one sequence, which [`Session::fits`] has seen; `wanted` says which of its rows

@@ -1,4 +1,24 @@
 //! WGSL compute shaders and their parameter structs. Knows no GPU API.
 //!
-//! Empty until the GPU backend lands: the crate stands here so that the workspace's shape does
-//! not change under it.
+//! The shaders are the files in `wgsl/`. A [`Kernel`] is one of them with what it is specialised
+//! for put in front: constants, the structs of [`params`], the declarations of its bindings and
+//! the snippets it shares with others. `tests/` has naga check every kernel, and compares the
+//! structs' layouts with those that WGSL gives them.
+
+mod compose;
+mod format;
+mod kernels;
+pub mod params;
+
+pub use compose::{Access, Binding, Kernel};
+pub use format::{CacheFormat, Format};
+pub use kernels::{
+    Attention, Matmul, Output, Rope, argmax, argmax_last, embed, gather, merge, norm,
+};
+
+/// Weights per row are padded with zeros to a multiple of this many, and so are the rows of
+/// activations.
+pub const COLS_PAD: usize = 32;
+
+/// Features of a head are padded with zeros to a multiple of this many in the cache.
+pub const HEAD_PAD: usize = 8;

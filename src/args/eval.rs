@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Kv, at_least_one};
+use super::{DeviceArgs, Kv, at_least_one};
 
 /// Measure how good a model is, and what quantization cost it
 ///
@@ -66,6 +66,8 @@ pub(crate) struct EvalArgs {
     /// Threads [default: the large physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = EvalOutput::Md)]
     pub(crate) output: EvalOutput,

@@ -14,7 +14,7 @@ use runtime::synthetic::{SHAPES, Shape};
 use runtime::{KvType, Model, Session, SessionOptions, mapping};
 use serde_json::json;
 
-use super::bench_image;
+use super::{bench_image, devices};
 use crate::args::{BenchArgs, BenchOutput};
 use crate::format;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
     }
     eprint!("\r{:<40}\r", "");
-    let machine = bench.machine();
+    let machine = bench.machine()?;
     match args.output {
         BenchOutput::Md => print_md(&bench, &machine, &results),
         BenchOutput::Json => println!("{:#}", as_json(&bench, &machine, &results)),
@@ -101,6 +101,7 @@ struct Bench {
     /// What the ceiling of reading is measured on, and the way of reading that is fastest here.
     buffer: MmapMut,
     pattern: Pattern,
+    /// Of the CPU's memory; of copies on the device when there is one.
     read_gb_s: Vec<f64>,
     int8_gops: Vec<f64>,
     filled: Option<usize>,
@@ -135,7 +136,7 @@ impl Bench {
             kernels,
             ..SessionOptions::default()
         };
-        let session = Session::new(model, &options)?;
+        let session = devices::session(model, options, &args.device)?;
         // Touched, so that it is memory that is read.
         let mut buffer = mapping::memory(BUFFER).context("memory to measure the ceilings on")?;
         buffer.fill(1);
@@ -185,6 +186,31 @@ impl Bench {
         Ok(out)
     }
 
+    /// GB/s: what reading memory reaches, or copying on the GPU.
+    fn read_rate(&self, long: Duration) -> Result<f64> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = self.session.gpu() {
+            return Ok(gpu.device().copy_bandwidth(long)?);
+        }
+        Ok(self.pattern.rate(&self.buffer, self.threads, long, Clock::Wall))
+    }
+
+    /// int8 GOPS of the CPU, where that is what the model runs on.
+    fn int8_rate(&self) -> Option<f64> {
+        match self.gpu() {
+            Some(_) => None,
+            None => ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+        }
+    }
+
+    /// The GPU, where the model runs on one.
+    fn gpu(&self) -> Option<&str> {
+        #[cfg(feature = "gpu")]
+        return self.session.gpu().map(|gpu| gpu.device().name());
+        #[cfg(not(feature = "gpu"))]
+        None
+    }
+
     /// Brings the cache to `depth` positions.
     fn fill(&mut self, depth: usize) -> Result<()> {
         if self.filled != Some(depth) {
@@ -204,26 +230,22 @@ impl Bench {
         let mut took = Duration::ZERO;
         match test {
             Test::Prefill(n) => {
-                let int8 = || ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall);
-                let before = int8();
+                let before = self.int8_rate();
                 let start = Instant::now();
                 self.session.append(0, &tokens(at, n, vocab), &go)?;
                 took += start.elapsed();
-                let int8 = before.zip(int8()).map(|(a, b)| (a + b) / 2.0);
+                let int8 = before.zip(self.int8_rate()).map(|(a, b)| (a + b) / 2.0);
                 Ok(Timed { took, read: None, int8 })
             }
             Test::Decode(n) => {
-                let read = |bench: &Self| {
-                    bench.pattern.rate(&bench.buffer, bench.threads, CEILING / 4, Clock::Wall)
-                };
-                let mut reads = vec![read(self)];
+                let mut reads = vec![self.read_rate(CEILING / 4)?];
                 for slice in tokens(at, n, vocab).chunks(SLICE) {
                     let start = Instant::now();
                     for &token in slice {
                         self.session.append(0, &[token], &go)?;
                     }
                     took += start.elapsed();
-                    reads.push(read(self));
+                    reads.push(self.read_rate(CEILING / 4)?);
                 }
                 let read = Some(reads.iter().sum::<f64>() / reads.len() as f64);
                 Ok(Timed { took, read, int8: None })
@@ -255,18 +277,18 @@ impl Bench {
     }
 
     /// What was measured beside the tests, or what no test asked for is now.
-    fn machine(&self) -> Machine {
+    fn machine(&self) -> Result<Machine> {
         let (read, int8) = (&self.read_gb_s, &self.int8_gops);
-        Machine {
+        Ok(Machine {
             read_gb_s: match read.is_empty() {
-                true => self.pattern.rate(&self.buffer, self.threads, CEILING, Clock::Wall),
+                true => self.read_rate(CEILING)?,
                 false => median(read),
             },
             int8_gops: match int8.is_empty() {
-                true => ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+                true => self.int8_rate(),
                 false => Some(median(int8)),
             },
-        }
+        })
     }
 }
 
@@ -297,18 +319,25 @@ pub(super) fn most(x: &[f64]) -> f64 {
 fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
     let model = bench.session.model();
     println!("{}, {}", model.path().display(), format::bytes(model.bytes().len() as u64));
-    let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
-    println!(
-        "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}\n",
-        bench.threads,
-        bench.kernels.isa(),
-        machine.read_gb_s,
-    );
+    match bench.gpu() {
+        Some(name) => println!("{name}; it copies at {:.1} GB/s\n", machine.read_gb_s),
+        None => {
+            let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
+            println!(
+                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}\n",
+                bench.threads,
+                bench.kernels.isa(),
+                machine.read_gb_s,
+            );
+        }
+    }
     println!("| test | tokens/s | min – max | rate | of the ceiling |");
     println!("|---|---:|---:|---:|---:|");
     for r in results {
         let (unit, ceiling) = match r.test {
+            Test::Prefill(_) if bench.gpu().is_some() => ("GFLOP/s", "of int8 peak"),
             Test::Prefill(_) => ("GOPS", "of int8 peak"),
+            Test::Decode(_) if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
             Test::Decode(_) => ("GB/s", "of read bandwidth"),
         };
         let share = match r.share.is_empty() {
@@ -368,6 +397,7 @@ fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> serde_json:
             "int8_gops": machine.int8_gops,
             "threads": bench.threads,
             "isa": bench.kernels.isa().name(),
+            "gpu": bench.gpu(),
         },
         "tests": tests,
     })

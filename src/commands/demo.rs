@@ -8,10 +8,10 @@ use quant::DType;
 use runtime::chat::Message;
 use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
-use runtime::{Model, Session, SessionOptions};
+use runtime::{Model, SessionOptions};
 
-use super::{demo_pictures, demo_table};
 use super::run::{answer, report};
+use super::{demo_pictures, demo_table, devices};
 use crate::args::DemoArgs;
 use crate::{format, interrupt};
 
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         println!("\n── {dtype} ──");
         let model = Arc::new(Model::open(path)?);
         let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
-        let mut generator = Generator::new(Session::new(model.clone(), &options)?);
+        let mut generator = Generator::new(devices::session(model.clone(), options, &args.device)?);
         let mut sampler = Sampler::new(SamplingParams::greedy())?;
         for prompt in PROMPTS {
             println!("\n> {prompt}");

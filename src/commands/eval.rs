@@ -13,7 +13,7 @@ use eval::{Scheme, Scores, Text};
 use quant::gguf::Gguf;
 use runtime::{KvType, Model, Session, SessionOptions};
 
-use super::{eval_output, open};
+use super::{devices, eval_output, open};
 use crate::args::{ChoicesForm, EvalArgs, EvalOutput, Kv};
 use crate::interrupt;
 use crate::progress::ScoreBar;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         session: SessionOptions {
             threads: args.threads,
             kernels: quant::kernels::Kernels::from_env()?,
-            ..SessionOptions::default()
+            ..devices::options(&args.device, args.kv.contains(&Kv::Q8_0))?
         },
     };
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use runtime::sampler::SamplingParams;
 use runtime::{Model, Session, SessionOptions};
 
+use super::devices;
 use crate::args::{EngineArgs, SamplingArgs};
 
 /// Opens a model and says on standard error what it warns of.
@@ -28,7 +29,7 @@ pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
         kernels,
         ..SessionOptions::default()
     };
-    Ok(Session::new(model, &options)?)
+    devices::session(model, options, &args.device)
 }
 
 /// The file's sampling defaults with what was typed over them.

@@ -1,6 +1,9 @@
 //! What the integration tests share: fixtures, conversion, and measures of difference.
 #![allow(dead_code)] // each test binary uses a part
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

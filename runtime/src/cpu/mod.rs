@@ -1,7 +1,7 @@
 //! The CPU backend: SIMD kernels inside one SPMD region a batch.
 //!
 //! rayon owns the threads. A forward pass is one `broadcast`: every thread runs the same
-//! [`forward`] and they meet at a spinning barrier about six times a
+//! [`forward`](crate::forward::forward) and they meet at a spinning barrier about six times a
 //! layer; a fork and join per matmul would cost microseconds, hundreds of times a token.
 
 mod attend;
@@ -23,7 +23,7 @@ use quant::kernels::Kernels;
 use crate::batch::Batch;
 use crate::config::{GemmaConfig, Rope};
 use crate::error::RuntimeError;
-use crate::forward::forward;
+use crate::forward::forward_part;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use barrier::Barrier;
@@ -34,6 +34,13 @@ use worker::{Pass, ThreadState, Worker};
 
 /// Up to this many rows, every thread computes norms and quantization for itself.
 const SMALL: usize = 8;
+
+/// Layers that another backend did, and the residual stream that they left, `[rows, hidden]`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Before<'a> {
+    pub(crate) layers: usize,
+    pub(crate) x: &'a [f32],
+}
 
 /// Threads and buffers for forward passes of up to a fixed number of rows.
 pub struct Cpu {
@@ -74,16 +81,11 @@ impl Cpu {
             .thread_name(|i| format!("lapidary-{i}"))
             .build()
             .map_err(|e| RuntimeError::Threads { threads, why: e.to_string() })?;
-        let mut ropes: Vec<Rope> = Vec::new();
+        let ropes = config.ropes();
         let rope_of_layer = config
             .layers
             .iter()
-            .map(|l| {
-                ropes.iter().position(|r| *r == l.rope).unwrap_or_else(|| {
-                    ropes.push(l.rope);
-                    ropes.len() - 1
-                })
-            })
+            .map(|l| ropes.iter().position(|r| *r == l.rope).expect("it is one of them"))
             .collect();
         let bytes = max_rows * (config.ffn + config.q_dim() + config.hidden) * 9;
         let no_memory = || RuntimeError::Memory { what: "activations", bytes };
@@ -135,13 +137,14 @@ impl Cpu {
         self.kernels
     }
 
-    /// Runs a checked batch; keys and values go into `cache`. Returns the logits of the wanted
-    /// rows, `[wanted, vocab]`.
+    /// Runs a checked batch through the layers that were not run `before`; keys and values go into
+    /// `cache`. Returns the logits of the wanted rows, `[wanted, vocab]`.
     pub(crate) fn forward(
         &mut self,
         model: &Model,
         batch: &Batch,
         cache: &KvCache,
+        before: Before<'_>,
     ) -> Result<&[f32], RuntimeError> {
         let n = batch.rows.len();
         assert!(n <= self.max_rows, "batches are cut to size before");
@@ -161,28 +164,33 @@ impl Cpu {
             batch,
             cache,
             all_rows: &cpu.all_rows[..n],
+            before,
         };
         cpu.pool.broadcast(|ctx| {
             let _guard = cpu.barrier.guard();
             let mut state = cpu.states[ctx.index()].lock().expect("a thread's own state");
-            forward(&mut Worker::new(cpu, pass, ctx.index(), &mut state), pass.weights);
+            let layers = before.layers..pass.weights.layers.len();
+            let mut worker = Worker::new(cpu, pass, ctx.index(), &mut state);
+            forward_part(&mut worker, pass.weights, layers);
         });
         Ok(self.logits(logits))
     }
 
     /// As [`Cpu::forward`], for a batch whose rows all want logits; returns the residual stream
-    /// after the embedding and after each layer, `[layers + 1, rows, hidden]`.
+    /// after the embedding and after each layer, `[layers + 1, rows, hidden]`, zeros where another
+    /// backend was `before`.
     pub(crate) fn residuals(
         &mut self,
         model: &Model,
         batch: &Batch,
         cache: &KvCache,
+        before: Before<'_>,
     ) -> Result<Vec<f32>, RuntimeError> {
         let c = model.config();
         let floats = (c.layers.len() + 1) * batch.rows.len() * c.hidden;
         let no_memory = RuntimeError::Memory { what: "residual streams", bytes: floats * 4 };
         self.tap = Some(SharedBuf::zeroed(floats).ok_or(no_memory)?);
-        let result = self.forward(model, batch, cache).map(|_| ());
+        let result = self.forward(model, batch, cache, before).map(|_| ());
         let copies = self.tap.take().map(|mut t| t.get().to_vec()).unwrap_or_default();
         result.map(|()| copies)
     }

@@ -20,7 +20,7 @@ use super::attention::State;
 use super::buffers::RowBufs;
 use super::claims::Claims;
 use super::shared::SharedBuf;
-use super::{Cpu, SMALL, ops};
+use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::config::GemmaConfig;
@@ -54,6 +54,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) cache: &'a KvCache,
     /// `0..n`, the rows before `keep_wanted`.
     pub(crate) all_rows: &'a [usize],
+    pub(crate) before: Before<'a>,
 }
 
 /// One thread in one pass.
@@ -234,23 +235,21 @@ fn wants_q8(readers: &[&WeightMatrix]) -> bool {
 impl Backend for Worker<'_> {
     fn embed(&mut self) {
         let (c, w) = (self.pass.config, &self.pass.weights.embed);
-        let half = c.head_dim / 2;
         let tables = self.cpu.ropes.len();
         for item in self.share(self.active.len() * tables) {
             let (row, rope) = (item / tables, self.cpu.ropes[item % tables]);
-            let pos = self.pass.batch.rows[row].pos as f32;
             let at = (row * 2 + item % tables) * c.head_dim;
             // SAFETY: this row's table is this thread's item.
-            let (cos, sin) =
-                unsafe { self.cpu.shared.angles.write(at..at + c.head_dim) }.split_at_mut(half);
-            for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
-                let freq = 1.0 / rope.base.powf((2 * i) as f32 / c.head_dim as f32);
-                (*sin, *cos) = (pos * (freq * rope.scale)).sin_cos();
-            }
+            let angles = unsafe { self.cpu.shared.angles.write(at..at + c.head_dim) };
+            rope.angles(self.pass.batch.rows[row].pos, angles);
         }
         for t in self.my_rows() {
             // SAFETY: row t is this thread's.
             let x = unsafe { self.rows.x.write(t * c.hidden..(t + 1) * c.hidden) };
+            if self.pass.before.layers > 0 {
+                x.copy_from_slice(&self.pass.before.x[t * c.hidden..(t + 1) * c.hidden]);
+                continue;
+            }
             if let Some(features) = self.pass.batch.features(t) {
                 x.copy_from_slice(features);
                 continue;

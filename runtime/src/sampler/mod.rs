@@ -51,6 +51,12 @@ impl Sampler {
         &self.params
     }
 
+    /// Does it take the likeliest token, whatever came before?
+    pub fn is_greedy(&self) -> bool {
+        let first = self.params.temperature <= 0.0 || self.params.top_k == 1;
+        first && self.params.repeat_penalty == 1.0
+    }
+
     /// The next token for these logits, one per token of the vocabulary. Tokens at -∞ are never
     /// drawn. Does not [`accept`](Self::accept) it.
     ///

@@ -1,0 +1,145 @@
+//! What a pass works on, allocated once a session.
+
+use shaders::params::{Pass, Row};
+use shaders::{COLS_PAD, HEAD_PAD};
+
+use super::device::Device;
+use super::error::GpuError;
+use crate::config::GemmaConfig;
+use crate::kv_cache::{KvCache, KvType};
+
+/// Rows whose attention may be split, and the most parts it is split into.
+pub(super) const SPLIT_ROWS: usize = 8;
+pub(super) const MAX_SPLITS: usize = 64;
+
+/// Which rows an operation is for: all of the batch, or those whose logits are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All = 0,
+    Wanted = 1,
+}
+
+/// The widths of rows, padded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Widths {
+    pub(super) hidden: usize,
+    pub(super) qkv: usize,
+    pub(super) q: usize,
+    pub(super) a: usize,
+    pub(super) g: usize,
+}
+
+impl Widths {
+    fn new(c: &GemmaConfig) -> Self {
+        Widths {
+            hidden: c.hidden.next_multiple_of(COLS_PAD),
+            qkv: c.q_dim() + 2 * c.kv_dim(),
+            q: c.heads * c.head_dim.next_multiple_of(HEAD_PAD),
+            a: c.q_dim().next_multiple_of(COLS_PAD),
+            g: c.ffn.next_multiple_of(COLS_PAD),
+        }
+    }
+}
+
+/// The buffers of a pass; names as in [`Backend`](crate::backend::Backend).
+pub(super) struct Buffers {
+    pub(super) widths: Widths,
+    pub(super) tokens: wgpu::Buffer,
+    /// Cosines and sines of each row's position, `[n, 2 tables, head_dim]`.
+    pub(super) angles: wgpu::Buffer,
+    /// By [`Which`].
+    pub(super) rows: [wgpu::Buffer; 2],
+    /// By [`Which`].
+    pub(super) x: [wgpu::Buffer; 2],
+    /// By [`Which`], then for sliding and for global layers: they differ in the splits.
+    pub(super) pass: [[wgpu::Buffer; 2]; 2],
+    /// For the head, which takes some wanted rows at a time.
+    pub(super) head_pass: wgpu::Buffer,
+    pub(super) h: wgpu::Buffer,
+    pub(super) qkv: wgpu::Buffer,
+    pub(super) q: wgpu::Buffer,
+    pub(super) a: wgpu::Buffer,
+    /// Unnormalised parts of attention.
+    pub(super) parts: wgpu::Buffer,
+    pub(super) o: wgpu::Buffer,
+    pub(super) g: wgpu::Buffer,
+    /// `[logit_rows, vocab]`
+    pub(super) logits: wgpu::Buffer,
+    pub(super) logit_rows: usize,
+    /// What is read back goes through here.
+    pub(super) staging: wgpu::Buffer,
+}
+
+/// Bytes of logits on the device.
+const LOGITS: u64 = 64 << 20;
+
+impl Buffers {
+    pub(super) fn new(device: &Device, c: &GemmaConfig, vocab: usize, max_rows: usize) -> Self {
+        let rows = max_rows.max(SPLIT_ROWS);
+        let w = Widths::new(c);
+        let floats = |label: &str, n: usize| device.storage(label, (rows * n * 4) as u64);
+        let pass = || device.uniform(&Pass::default());
+        let fit = LOGITS.min(device.max_binding) as usize / (vocab * 4);
+        let logit_rows = fit.clamp(1, rows);
+        let back = (logit_rows * vocab).max(rows * w.hidden) as u64 * 4;
+        Buffers {
+            widths: w,
+            tokens: floats("tokens", 1),
+            angles: floats("angles", 2 * c.head_dim),
+            rows: [0, 1].map(|_| floats("rows", size_of::<Row>() / 4)),
+            x: [0, 1].map(|_| floats("x", w.hidden)),
+            pass: [0, 1].map(|_| [0, 1].map(|_| pass())),
+            head_pass: pass(),
+            h: floats("h", w.hidden),
+            qkv: floats("qkv", w.qkv),
+            q: floats("q", w.q),
+            a: floats("a", w.a),
+            parts: device.storage(
+                "parts",
+                (SPLIT_ROWS * c.heads * MAX_SPLITS * (c.head_dim + 2) * 4) as u64,
+            ),
+            o: floats("o", w.hidden),
+            g: floats("g", w.g),
+            logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
+            logit_rows,
+            staging: device.staging(back),
+        }
+    }
+}
+
+/// How keys and values lie on the device.
+pub(super) fn cache_format(
+    device: &Device,
+    cache: &KvCache,
+) -> Result<shaders::CacheFormat, GpuError> {
+    match cache.kv_type {
+        KvType::F16 => Ok(shaders::CacheFormat::F16),
+        KvType::F32 => Ok(shaders::CacheFormat::F32),
+        KvType::Q8_0 => Err(GpuError::Unsupported {
+            device: device.name().into(),
+            what: "a q8_0 KV cache",
+            why: "keys and values are kept in f16 or f32 there".into(),
+        }),
+    }
+}
+
+/// Keys or values of one layer: `[seq][kv_head][slot][head_dim, padded]`.
+pub(super) fn cache_buffer(
+    device: &Device,
+    c: &GemmaConfig,
+    cache: &KvCache,
+    layer: usize,
+) -> Result<wgpu::Buffer, GpuError> {
+    let head = c.head_dim.next_multiple_of(HEAD_PAD) * cache_format(device, cache)?.bytes();
+    let rows = cache.sequences() * c.kv_heads * cache.layers[layer].slots;
+    let bytes = (rows as u64).saturating_mul(head as u64);
+    if bytes > device.max_binding {
+        return Err(GpuError::Limit {
+            device: device.name().into(),
+            what: "the KV cache of a layer",
+            bytes,
+            limit: device.max_binding,
+        });
+    }
+    Ok(device.storage("cache", bytes))
+}

@@ -1,0 +1,239 @@
+//! An opened device: buffers, and what becomes of failures.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pollster::block_on;
+
+use super::error::GpuError;
+use super::pipelines::Pipelines;
+
+/// The first failure that nobody was there to receive.
+type Failure = Arc<Mutex<Option<(bool, String)>>>;
+
+fn note(failure: &Failure, lost: bool, why: String) {
+    let mut slot = failure.lock().unwrap_or_else(|e| e.into_inner());
+    slot.get_or_insert((lost, why));
+}
+
+/// An opened device. Sessions may share it.
+pub struct Device {
+    name: String,
+    real: bool,
+    memory: Option<u64>,
+    /// Bytes that a weight matrix may take before it is cut into shards.
+    pub(crate) max_binding: u64,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    failure: Failure,
+    pub(crate) pipelines: Pipelines,
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Device {
+    pub(super) fn new(
+        name: String,
+        real: bool,
+        memory: Option<u64>,
+        max_binding: u64,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
+        let failure = Failure::default();
+        let (errors, losses) = (failure.clone(), failure.clone());
+        device.on_uncaptured_error(Arc::new(move |e| note(&errors, false, e.to_string())));
+        device.set_device_lost_callback(move |_, why| note(&losses, true, why));
+        let pipelines = Pipelines::default();
+        Device { name, real, memory, max_binding, device, queue, failure, pipelines }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Is it a piece of hardware?
+    pub fn is_real(&self) -> bool {
+        self.real
+    }
+
+    /// Bytes of its memory, as far as that is known.
+    pub fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// Does `work`, which asks the device for things, and says what failed in it.
+    pub(crate) fn guarded<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<T, GpuError>,
+    ) -> Result<T, GpuError> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes = [Validation, Internal, OutOfMemory].map(|f| self.device.push_error_scope(f));
+        let result = work();
+        let [validation, internal, memory] = scopes;
+        // Scopes are a stack: the last pushed is popped first.
+        let memory = block_on(memory.pop());
+        let others = [block_on(internal.pop()), block_on(validation.pop())];
+        if memory.is_some() {
+            return Err(GpuError::Memory { device: self.name.clone(), what: what.into() });
+        }
+        if let Some(e) = others.into_iter().flatten().next() {
+            let why = format!("{what}: {e}");
+            return Err(GpuError::Failed { device: self.name.clone(), why });
+        }
+        self.check()?;
+        result
+    }
+
+    /// What failed without anybody waiting for it: a lost device above all.
+    fn check(&self) -> Result<(), GpuError> {
+        let mut slot = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        match &*slot {
+            None => Ok(()),
+            // A lost device stays lost.
+            Some((true, why)) => {
+                Err(GpuError::Lost { device: self.name.clone(), why: why.clone() })
+            }
+            Some((false, why)) => {
+                let why = why.clone();
+                *slot = None;
+                Err(GpuError::Failed { device: self.name.clone(), why })
+            }
+        }
+    }
+
+    /// A buffer of zeros.
+    pub(crate) fn buffer(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.max(16).next_multiple_of(16),
+            usage: usage | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A storage buffer of zeros.
+    pub(crate) fn storage(&self, label: &str, bytes: u64) -> wgpu::Buffer {
+        self.buffer(label, bytes, wgpu::BufferUsages::STORAGE)
+    }
+
+    /// A buffer that the CPU reads.
+    pub(crate) fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: bytes.max(16),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A storage buffer of floats.
+    pub(crate) fn floats(&self, label: &str, values: &[f32]) -> wgpu::Buffer {
+        let buffer = self.storage(label, values.len() as u64 * 4);
+        self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+        buffer
+    }
+
+    /// A uniform buffer.
+    pub(crate) fn uniform<T: bytemuck::Pod>(&self, value: &T) -> wgpu::Buffer {
+        let bytes = size_of::<T>() as u64;
+        let buffer = self.buffer("parameters", bytes, wgpu::BufferUsages::UNIFORM);
+        self.queue.write_buffer(&buffer, 0, bytemuck::bytes_of(value));
+        buffer
+    }
+
+    /// GB/s that are read and written together when a large buffer is copied on the device, for
+    /// about as long as asked: the ceiling that decoding is compared with.
+    ///
+    /// # Errors
+    /// [`GpuError`] where there is no room for the buffers, or the device fails.
+    pub fn copy_bandwidth(&self, long: Duration) -> Result<f64, GpuError> {
+        let bytes = (128 << 20).min(self.max_binding);
+        self.guarded("measuring bandwidth", || {
+            let (from, to) = (self.storage("from", bytes), self.storage("to", bytes));
+            let copy = || {
+                let mut encoder = self.device.create_command_encoder(&Default::default());
+                // Several at once, so that submitting costs nothing beside them.
+                (0..4).for_each(|_| encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes));
+                self.queue.submit([encoder.finish()]);
+                self.wait()
+            };
+            copy()?;
+            let (start, mut copies) = (Instant::now(), 0);
+            while copies == 0 || start.elapsed() < long {
+                copy()?;
+                copies += 4;
+            }
+            Ok(2.0 * bytes as f64 * f64::from(copies) / start.elapsed().as_secs_f64() / 1e9)
+        })
+    }
+
+    /// Waits until all that was submitted is done.
+    pub(crate) fn wait(&self) -> Result<(), GpuError> {
+        self.wait_for(None)
+    }
+
+    /// Waits until a submission is done, or all of them.
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+        let done = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        self.check()?;
+        done.map(|_| ()).map_err(|e| self.failed(e.to_string()))
+    }
+
+    fn failed(&self, why: String) -> GpuError {
+        GpuError::Failed { device: self.name.clone(), why }
+    }
+
+    /// Waits for what was copied into `staging` and reads its first `out.len()` floats.
+    pub(crate) fn read(&self, staging: &wgpu::Buffer, out: &mut [f32]) -> Result<(), GpuError> {
+        self.read_after(staging, None, out)
+    }
+
+    /// As [`Device::read`], waiting for one submission only.
+    pub(crate) fn read_after(
+        &self,
+        staging: &wgpu::Buffer,
+        submission: Option<wgpu::SubmissionIndex>,
+        out: &mut [f32],
+    ) -> Result<(), GpuError> {
+        let slice = staging.slice(..out.len() as u64 * 4);
+        let (to, answer) = channel();
+        slice.map_async(wgpu::MapMode::Read, move |r| drop(to.send(r)));
+        self.wait_for(submission)?;
+        match self.answer(&answer)? {
+            Ok(()) => {}
+            Err(e) => return Err(self.failed(format!("reading back: {e}"))),
+        }
+        let view = slice.get_mapped_range().map_err(|e| self.failed(e.to_string()))?;
+        out.copy_from_slice(bytemuck::cast_slice(&view));
+        drop(view);
+        staging.unmap();
+        Ok(())
+    }
+
+    /// What a callback says. It has run by now, or is running on another thread that waits for the
+    /// same device.
+    fn answer<T>(&self, from: &Receiver<T>) -> Result<T, GpuError> {
+        for _ in 0..500 {
+            match from.recv_timeout(Duration::from_millis(20)) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) => self.wait()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Err(self.failed("reading back did not end".into()))
+    }
+}

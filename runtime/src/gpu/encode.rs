@@ -1,0 +1,226 @@
+//! The forward pass, encoded.
+
+use shaders::Attention;
+
+use super::Gpu;
+use super::buffers::Which;
+use super::layer::DeviceLayer;
+use super::ops::{Grid, MatOp, NormOps, Op};
+use crate::backend::Backend;
+use crate::config::GemmaConfig;
+use crate::weights::{Layer, WeightMatrix};
+
+/// Multiply-adds in one submission: half a second's work for a slow GPU, so that a desktop's
+/// watchdog does not take it for dead.
+const WORK: f64 = 2e11;
+
+/// Encodes one pass, operation by operation. Norms and residuals come in the order of the layers
+/// and are put off until it is known whether they can go together.
+pub(super) struct Encoder<'a> {
+    gpu: &'a Gpu,
+    config: &'a GemmaConfig,
+    pub(super) encoder: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    /// Rows of the batch, and of them those that are wanted.
+    counts: [usize; 2],
+    which: Which,
+    /// Are all rows of one sequence?
+    together: bool,
+    splits: [[u32; 2]; 2],
+    /// Norms done so far (two a layer), and is there a residual to be added first?
+    norms: usize,
+    residual: bool,
+    /// Where copies of the residual stream go.
+    tap: Option<&'a wgpu::Buffer>,
+    work: f64,
+    pub(super) dispatches: usize,
+}
+
+/// What the batch looks like, as far as the encoder needs to know.
+pub(super) struct Shape {
+    pub(super) counts: [usize; 2],
+    pub(super) together: bool,
+    /// By [`Which`], then for sliding and global layers.
+    pub(super) splits: [[u32; 2]; 2],
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(
+        gpu: &'a Gpu,
+        config: &'a GemmaConfig,
+        shape: &Shape,
+        tap: Option<&'a wgpu::Buffer>,
+    ) -> Self {
+        Encoder {
+            gpu,
+            config,
+            encoder: gpu.device.device.create_command_encoder(&Default::default()),
+            pass: None,
+            counts: shape.counts,
+            which: Which::All,
+            together: shape.together,
+            splits: shape.splits,
+            norms: 0,
+            residual: false,
+            tap,
+            work: 0.0,
+            dispatches: 0,
+        }
+    }
+
+    /// Rows at this point of the pass.
+    fn n(&self) -> usize {
+        self.counts[self.which as usize]
+    }
+
+    fn run(&mut self, pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, grid: Grid) {
+        if grid.contains(&0) {
+            return;
+        }
+        let encoder = &mut self.encoder;
+        let pass = self.pass.get_or_insert_with(|| {
+            encoder.begin_compute_pass(&Default::default()).forget_lifetime()
+        });
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        self.dispatches += 1;
+    }
+
+    pub(super) fn op(&mut self, op: &Op, grid: [usize; 3]) {
+        self.run(&op.pipeline, &op.group, grid.map(|g| g as u32));
+    }
+
+    pub(super) fn multiply(&mut self, op: &MatOp, n: usize) {
+        if n > 0 {
+            let gpu = self.gpu;
+            op.encode(&gpu.device, n, |pipeline, group, grid| self.run(pipeline, group, grid));
+        }
+    }
+
+    fn layer(&self, layer: &Layer) -> &'a DeviceLayer {
+        &self.gpu.layers[layer.index]
+    }
+
+    /// The norm's operations: two a layer, then the output's.
+    fn norm_ops(&self, index: usize) -> &'a NormOps {
+        match self.gpu.layers.get(index / 2) {
+            Some(layer) if index.is_multiple_of(2) => &layer.attn_norm,
+            Some(layer) => &layer.ffn_norm,
+            None => &self.gpu.last_norm,
+        }
+    }
+
+    /// Adds a residual that was put off.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.residual) {
+            let ops = self.norm_ops(self.norms);
+            let op = ops.residual.as_ref().expect("a residual comes after a layer's output");
+            self.op(op, [self.n(), 1, 1]);
+        }
+    }
+
+    pub(super) fn end_pass(&mut self) {
+        self.pass = None;
+    }
+
+    /// Submits what was encoded so far once it is much.
+    fn breathe(&mut self, work: f64) {
+        self.work += work;
+        if self.work > WORK {
+            self.work = 0.0;
+            self.submit();
+        }
+    }
+
+    pub(super) fn submit(&mut self) -> wgpu::SubmissionIndex {
+        self.end_pass();
+        let fresh = self.gpu.device.device.create_command_encoder(&Default::default());
+        let done = std::mem::replace(&mut self.encoder, fresh);
+        self.gpu.device.queue.submit([done.finish()])
+    }
+
+    fn norm_next(&mut self) {
+        let ops = self.norm_ops(self.norms);
+        let op = match std::mem::take(&mut self.residual) {
+            true => ops.after.as_ref().expect("a residual comes after a layer's output"),
+            false => ops.alone.as_ref().expect("every norm has a weight"),
+        };
+        self.op(op, [self.n(), 1, 1]);
+        self.norms += 1;
+    }
+}
+
+impl Backend for Encoder<'_> {
+    fn embed(&mut self) {
+        let gpu = self.gpu;
+        for op in &gpu.embed {
+            self.op(op, [self.n(), 1, 1]);
+        }
+    }
+
+    fn norm(&mut self, _weight: &[f32], _readers: &[&WeightMatrix]) {
+        self.norm_next();
+    }
+
+    fn qkv(&mut self, layer: &Layer) {
+        self.multiply(&self.layer(layer).qkv, self.n());
+    }
+
+    fn rope_store(&mut self, layer: &Layer) {
+        let heads = self.config.heads + 2 * self.config.kv_heads;
+        self.op(&self.layer(layer).rope, [self.n(), heads, 1]);
+    }
+
+    fn keep_wanted(&mut self) {
+        self.which = Which::Wanted;
+        self.op(&self.gpu.gather, [self.n(), 1, 1]);
+    }
+
+    fn attend(&mut self, layer: &Layer) {
+        let (c, here) = (self.config, self.layer(layer));
+        let splits = self.splits[self.which as usize][here.kind] as usize;
+        let many = splits == 1 && self.together && self.n() > 1;
+        let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
+        let grid = [c.heads / heads, self.n().div_ceil(rows), splits];
+        self.op(&here.attend[usize::from(many)], grid);
+        if splits > 1 {
+            self.op(&here.merge, [self.n(), c.heads, 1]);
+        }
+    }
+
+    fn attn_out(&mut self, layer: &Layer) {
+        self.multiply(&self.layer(layer).attn_out, self.n());
+    }
+
+    fn residual(&mut self, _post: &[f32]) {
+        self.residual = true;
+    }
+
+    fn gate_up(&mut self, layer: &Layer) {
+        self.multiply(&self.layer(layer).gate_up, self.n());
+    }
+
+    fn down(&mut self, layer: &Layer) {
+        self.multiply(&self.layer(layer).down, self.n());
+        let matrices =
+            [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down];
+        let weights: usize = matrices.iter().map(|m| m.rows * m.cols).sum();
+        self.breathe((self.counts[0] * weights) as f64);
+    }
+
+    fn tap(&mut self, depth: usize) {
+        let Some(copies) = self.tap else { return };
+        self.settle();
+        self.end_pass();
+        let bytes = (self.counts[0] * self.gpu.buffers.widths.hidden * 4) as u64;
+        let x = &self.gpu.buffers.x[self.which as usize];
+        self.encoder.copy_buffer_to_buffer(x, 0, copies, depth as u64 * bytes, bytes);
+    }
+
+    fn head(&mut self, _norm: &[f32]) {
+        if self.n() > 0 {
+            self.norm_next();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One layer on the device: its weights, its cache and its operations.
+
+use shaders::params::{Attend, Norm, Rope as RopeParams};
+use shaders::{Attention, Output, Rope};
+
+use super::buffers::{Buffers, Which, cache_buffer, cache_format};
+use super::device::Device;
+use super::error::GpuError;
+use super::matrix::{DeviceMatrix, Stack, device_bytes};
+use super::ops::{Ends, MatOp, NormEnds, NormOps, Op};
+use crate::config::GemmaConfig;
+use crate::kv_cache::KvCache;
+use crate::model::Model;
+use crate::weights::Layer;
+
+/// A layer's operations. Those after attention work on the rows that are wanted in the last layer.
+pub(super) struct DeviceLayer {
+    /// 0 for sliding layers, 1 for global ones: which of the two splits of attention.
+    pub(super) kind: usize,
+    /// After the residual before it.
+    pub(super) attn_norm: NormOps,
+    pub(super) qkv: MatOp,
+    pub(super) rope: Op,
+    /// For few rows, then for many of one sequence.
+    pub(super) attend: [Op; 2],
+    pub(super) merge: Op,
+    pub(super) attn_out: MatOp,
+    pub(super) ffn_norm: NormOps,
+    pub(super) gate_up: MatOp,
+    pub(super) down: MatOp,
+}
+
+/// Bytes of a layer's weights and cache on a device.
+pub(super) fn layer_bytes(layer: &Layer, cache: &KvCache) -> u64 {
+    device_bytes(&[&layer.q, &layer.k, &layer.v])
+        + device_bytes(&[&layer.o])
+        + device_bytes(&[&layer.gate, &layer.up])
+        + device_bytes(&[&layer.down])
+        + 2 * cache.layers[layer.index].k.len() as u64
+}
+
+/// What all layers share while they are made.
+pub(super) struct Maker<'a> {
+    pub(super) device: &'a Device,
+    pub(super) model: &'a Model,
+    pub(super) cache: &'a KvCache,
+    pub(super) buffers: &'a Buffers,
+    /// Which RoPE (at most two in a model) each layer uses.
+    pub(super) table_of_layer: &'a [usize],
+}
+
+impl Maker<'_> {
+    /// A norm's weights, padded with zeros.
+    pub(super) fn weight(&self, values: &[f32]) -> wgpu::Buffer {
+        let mut padded = values.to_vec();
+        padded.resize(self.buffers.widths.hidden, 0.0);
+        self.device.floats("norm", &padded)
+    }
+
+    pub(super) fn norm(
+        &self,
+        which: Which,
+        post: Option<&[f32]>,
+        weight: Option<&[f32]>,
+    ) -> NormOps {
+        let b = self.buffers;
+        let (post, weight) = (post.map(|w| self.weight(w)), weight.map(|w| self.weight(w)));
+        let ends = NormEnds { p: self.norm_params(), x: &b.x[which as usize], o: &b.o, h: &b.h };
+        NormOps::new(self.device, &ends, post.as_ref(), weight.as_ref())
+    }
+
+    pub(super) fn norm_params(&self) -> Norm {
+        let c = self.model.config();
+        Norm {
+            cols: c.hidden as u32,
+            stride: (self.buffers.widths.hidden / 4) as u32,
+            eps: c.rms_eps,
+            unused: 0,
+        }
+    }
+
+    /// Uploads a layer and binds its operations.
+    pub(super) fn layer(&self, layer: &Layer) -> Result<DeviceLayer, GpuError> {
+        let (device, b, w) = (self.device, self.buffers, self.buffers.widths);
+        let (c, weights) = (self.model.config(), self.model.weights());
+        let last = layer.index + 1 == weights.layers.len();
+        // Rows after attention.
+        let after = if last { Which::Wanted } else { Which::All };
+        let kind = usize::from(layer.config.window.is_none());
+        let upload = |matrices: &[&_], stack| {
+            DeviceMatrix::upload(device, self.model.bytes(), matrices, stack)
+        };
+        let multiply = |m: &DeviceMatrix, output, which: Which, x: (&_, _), y: (&_, _)| {
+            let pass = &b.pass[which as usize][0];
+            let ends = Ends { pass, x: x.0, x_stride: x.1, y: y.0, y_stride: y.1 };
+            MatOp::new(device, m, output, 0.0, &ends)
+        };
+        let qkv = upload(&[&layer.q, &layer.k, &layer.v], Stack::After)?;
+        let gate_up = upload(&[&layer.gate, &layer.up], Stack::InTurn)?;
+        let o = upload(&[&layer.o], Stack::After)?;
+        let down = upload(&[&layer.down], Stack::After)?;
+        let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
+        let k = cache_buffer(device, c, self.cache, layer.index)?;
+        let v = cache_buffer(device, c, self.cache, layer.index)?;
+        let slots = self.cache.layers[layer.index].slots;
+        let (attend, merge) = self.attention(layer, c, slots, after, kind, [&k, &v])?;
+        Ok(DeviceLayer {
+            kind,
+            attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
+            qkv: multiply(&qkv, Output::Plain, Which::All, (&b.h, w.hidden), (&b.qkv, w.qkv)),
+            rope: self.rope(layer, c, slots, [&k, &v])?,
+            attend,
+            merge,
+            attn_out: multiply(&o, Output::Plain, after, (&b.a, w.a), (&b.o, w.hidden)),
+            ffn_norm: self.norm(after, Some(&layer.post_attn_norm), Some(&layer.ffn_norm)),
+            gate_up: multiply(&gate_up, Output::Glu, after, (&b.h, w.hidden), (&b.g, w.g)),
+            down: multiply(&down, Output::Plain, after, (&b.g, w.g), (&b.o, w.hidden)),
+        })
+    }
+
+    fn rope(
+        &self,
+        layer: &Layer,
+        c: &GemmaConfig,
+        slots: usize,
+        [k, v]: [&wgpu::Buffer; 2],
+    ) -> Result<Op, GpuError> {
+        let (device, b) = (self.device, self.buffers);
+        let p = device.uniform(&RopeParams {
+            heads: c.heads as u32,
+            kv_heads: c.kv_heads as u32,
+            slots: slots as u32,
+            table: self.table_of_layer[layer.index] as u32,
+            eps: c.rms_eps,
+            query_scale: c.query_scale,
+            ..Default::default()
+        });
+        let norms =
+            layer.qk_norm.as_ref().map(|(q, k)| device.floats("norm", &[&q[..], k].concat()));
+        let kernel = Rope {
+            head_dim: c.head_dim,
+            normed: norms.is_some(),
+            cache: cache_format(device, self.cache)?,
+        };
+        let mut buffers = vec![&p, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
+        buffers.extend(&norms);
+        Ok(Op::new(device, &kernel.kernel(), &buffers))
+    }
+
+    fn attention(
+        &self,
+        layer: &Layer,
+        c: &GemmaConfig,
+        slots: usize,
+        which: Which,
+        kind: usize,
+        [k, v]: [&wgpu::Buffer; 2],
+    ) -> Result<([Op; 2], Op), GpuError> {
+        let (device, b) = (self.device, self.buffers);
+        let cache = cache_format(device, self.cache)?;
+        let p = device.uniform(&Attend {
+            heads: c.heads as u32,
+            kv_heads: c.kv_heads as u32,
+            slots: slots as u32,
+            window: layer.config.window.unwrap_or(0) as u32,
+            stride: b.widths.a as u32,
+            softcap: c.attn_softcap.unwrap_or(0.0),
+            ..Default::default()
+        });
+        let (pass, rows) = (&b.pass[which as usize][kind], &b.rows[which as usize]);
+        let buffers = [&p, pass, rows, &b.q, k, v, &b.a, &b.parts];
+        let attend = [false, true].map(|many| {
+            let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
+            let kernel = Attention { head_dim: c.head_dim, heads, rows, cache }.kernel();
+            Op::new(device, &kernel, &buffers)
+        });
+        let merge = Op::new(device, &shaders::merge(c.head_dim), &[&p, pass, &b.parts, &b.a]);
+        Ok((attend, merge))
+    }
+}

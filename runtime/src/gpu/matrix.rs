@@ -1,0 +1,145 @@
+//! Weight matrices on the device.
+
+use rayon::prelude::*;
+use shaders::Format;
+
+use super::device::Device;
+use super::error::GpuError;
+use super::planes::{RowLayout, common_format};
+use crate::weights::WeightMatrix;
+
+/// Bytes on their way to the device at a time.
+const CHUNK: usize = 32 << 20;
+
+/// How several matrices of the same width become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stack {
+    /// One after the other.
+    After,
+    /// A row of each in turn (they have the same number of rows).
+    InTurn,
+}
+
+/// A matrix on the device, cut by rows where one binding can't hold it.
+pub(super) struct DeviceMatrix {
+    pub(super) layout: RowLayout,
+    pub(super) shards: Vec<Shard>,
+}
+
+/// Some rows of a matrix.
+pub(super) struct Shard {
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) pieces: wgpu::Buffer,
+    pub(super) scales: Option<wgpu::Buffer>,
+}
+
+impl Shard {
+    /// The planes, as a kernel binds them.
+    pub(super) fn planes(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+        std::iter::once(&self.pieces).chain(&self.scales)
+    }
+}
+
+/// Bytes that these matrices, stacked, take on a device.
+pub(super) fn device_bytes(matrices: &[&WeightMatrix]) -> u64 {
+    let layout = RowLayout { format: common_format(matrices), cols: matrices[0].cols };
+    let row = layout.bytes() + layout.scales() * 2;
+    matrices.iter().map(|m| (m.rows * row) as u64).sum()
+}
+
+impl DeviceMatrix {
+    /// Uploads matrices of one width from the mapped `file`.
+    pub(super) fn upload(
+        device: &Device,
+        file: &[u8],
+        matrices: &[&WeightMatrix],
+        stack: Stack,
+    ) -> Result<Self, GpuError> {
+        let layout = RowLayout { format: common_format(matrices), cols: matrices[0].cols };
+        let rows: usize = matrices.iter().map(|m| m.rows).sum();
+        // An even number, so that rows in turn stay together, and few enough for one dispatch.
+        let most = (device.max_binding / layout.bytes() as u64).min(1 << 19) as usize & !1;
+        if most == 0 {
+            return Err(GpuError::Limit {
+                device: device.name().into(),
+                what: "two rows of a matrix",
+                bytes: layout.bytes() as u64 * 2,
+                limit: device.max_binding,
+            });
+        }
+        let row = |r: usize| match stack {
+            Stack::InTurn => (matrices[r % matrices.len()], r / matrices.len()),
+            Stack::After => {
+                let mut before = 0;
+                let mut at = 0;
+                while r >= before + matrices[at].rows {
+                    before += matrices[at].rows;
+                    at += 1;
+                }
+                (matrices[at], r - before)
+            }
+        };
+        let mut shards = Vec::new();
+        for first_row in (0..rows).step_by(most) {
+            let n = most.min(rows - first_row);
+            let shard = Shard {
+                first_row,
+                rows: n,
+                pieces: device.storage("weights", (n * layout.bytes()) as u64),
+                scales: layout
+                    .format
+                    .scaled()
+                    .then(|| device.storage("scales", (n * layout.scales() * 2) as u64)),
+            };
+            fill(device, layout, &shard, &|r| {
+                let (matrix, r) = row(first_row + r);
+                (matrix, matrix.view(file).row(r))
+            })?;
+            shards.push(shard);
+        }
+        Ok(DeviceMatrix { layout, shards })
+    }
+
+    /// How the weights lie.
+    pub(super) fn format(&self) -> Format {
+        self.layout.format
+    }
+}
+
+/// Splits the rows of a shard into planes, a chunk at a time, and sends them.
+fn fill<'f>(
+    device: &Device,
+    layout: RowLayout,
+    shard: &Shard,
+    row: &(impl Fn(usize) -> (&'f WeightMatrix, &'f [u8]) + Sync),
+) -> Result<(), GpuError> {
+    let bytes = layout.bytes();
+    // Writes are in steps of four bytes: an even number of rows has whole words of scales.
+    let step = (CHUNK / bytes).max(2) & !1;
+    for from in (0..shard.rows).step_by(step) {
+        let n = step.min(shard.rows - from);
+        let mut pieces = vec![0u8; n * bytes];
+        let mut scales = vec![0u16; (n * layout.scales()).next_multiple_of(2)];
+        // Floats have no scales: any number of empty slices.
+        let mut of_rows: Vec<&mut [u16]> = match layout.scales() {
+            0 => (0..n).map(|_| Default::default()).collect(),
+            s => scales.chunks_mut(s).take(n).collect(),
+        };
+        pieces.par_chunks_mut(bytes).zip(of_rows.par_iter_mut()).enumerate().for_each(
+            |(r, (pieces, scales))| {
+                let (matrix, data) = row(from + r);
+                layout.split(matrix.dtype, data, pieces, scales);
+            },
+        );
+        device.queue.write_buffer(&shard.pieces, (from * bytes) as u64, &pieces);
+        if let Some(to) = &shard.scales {
+            let at = (from * layout.scales() * 2) as u64;
+            device.queue.write_buffer(to, at, bytemuck::cast_slice(&scales));
+        }
+        // What was sent is kept until it is submitted: not all of a model at once.
+        device.queue.submit([]);
+        device.wait()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The GPU backend: WGSL compute shaders through wgpu (Vulkan, Metal, DirectX 12).
+//!
+//! Weights go to the device once, their blocks split into planes (`planes`) and cut into shards
+//! where a binding can't hold them (`matrix`). Each layer's operations have their buffers bound
+//! when the session is made (`layer`, `ops`), so that a token only encodes dispatches
+//! (`encode`): one compute pass, about eight dispatches a layer, no allocation.
+//!
+//! The residual stream, norms and sums are f32, as on the CPU; activations are not quantized.
+
+mod adapter;
+mod buffers;
+mod device;
+mod encode;
+mod error;
+mod fit;
+mod greedy;
+mod layer;
+mod matrix;
+mod ops;
+mod pass;
+mod pipelines;
+mod planes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use shaders::Output;
+use shaders::params::Mat;
+
+use crate::config::{GemmaConfig, Rope};
+use crate::kv_cache::KvCache;
+use crate::model::Model;
+pub use adapter::{Adapter, DeviceOptions, adapters};
+use buffers::{Buffers, Which};
+pub use device::Device;
+pub use error::GpuError;
+use fit::{fitting, notes};
+use greedy::Greedy;
+use layer::{DeviceLayer, Maker};
+use matrix::{DeviceMatrix, Stack};
+use ops::{Ends, MatOp, NormOps, Op};
+
+/// A model on a device, with the buffers and the cache of one session.
+pub struct Gpu {
+    device: Arc<Device>,
+    buffers: Buffers,
+    max_rows: usize,
+    /// One a shard of the embedding.
+    embed: Vec<Op>,
+    /// The first layers; the CPU does the others.
+    layers: Vec<DeviceLayer>,
+    gather: Op,
+    /// After the last of them.
+    last_norm: NormOps,
+    /// Where all layers are here.
+    head: Option<MatOp>,
+    /// The different RoPEs of the model (at most two).
+    ropes: Vec<Rope>,
+    greedy: Greedy,
+    logits: Vec<f32>,
+    notes: Vec<String>,
+    /// Dispatches of the last pass.
+    dispatches: usize,
+}
+
+impl Gpu {
+    /// Uploads a model, for batches of up to `max_rows` rows. `cache` says which sequences there
+    /// are and where their positions lie; keys and values themselves are on the device.
+    ///
+    /// Only `layers` layers where that is given, or else as many as the device has memory for: the
+    /// others, and the embedding and the head, are then the CPU's.
+    ///
+    /// # Errors
+    /// [`GpuError`] when the device has not the memory, or can't run this model.
+    pub(crate) fn new(
+        device: Arc<Device>,
+        model: &Model,
+        cache: &KvCache,
+        max_rows: usize,
+        layers: Option<usize>,
+    ) -> Result<Self, GpuError> {
+        let what = format!("{} and its context", model.path().display());
+        let all = model.weights().layers.len();
+        let mut n = layers.unwrap_or_else(|| fitting(&device, model, cache, max_rows)).min(all);
+        loop {
+            let set_up = || Self::set_up(device.clone(), model, cache, max_rows, n);
+            match device.guarded(&what, set_up) {
+                // The driver knows better what fits.
+                Err(GpuError::Memory { .. }) if layers.is_none() && n > 1 => n /= 2,
+                result => return result,
+            }
+        }
+    }
+
+    fn set_up(
+        device: Arc<Device>,
+        model: &Model,
+        cache: &KvCache,
+        max_rows: usize,
+        n: usize,
+    ) -> Result<Self, GpuError> {
+        let (c, weights) = (model.config(), model.weights());
+        let all = n == weights.layers.len();
+        if n == 0 {
+            let what = "one layer of the model".into();
+            return Err(GpuError::Memory { device: device.name().into(), what });
+        }
+        if c.head_dim > shaders::Attention::MAX_HEAD {
+            let why = format!("this model's have {}", c.head_dim);
+            let what = "heads of more than 256 features";
+            return Err(GpuError::Unsupported { device: device.name().into(), what, why });
+        }
+        let buffers = Buffers::new(&device, c, weights.vocab(), max_rows);
+        let ropes = c.ropes();
+        let table_of_layer: Vec<usize> = c
+            .layers
+            .iter()
+            .map(|l| ropes.iter().position(|r| *r == l.rope).expect("it is one of them"))
+            .collect();
+        let maker = Maker {
+            device: &device,
+            model,
+            cache,
+            buffers: &buffers,
+            table_of_layer: &table_of_layer,
+        };
+        let layers =
+            weights.layers[..n].iter().map(|l| maker.layer(l)).collect::<Result<Vec<_>, _>>()?;
+        let post = Some(&weights.layers[n - 1].post_ffn_norm[..]);
+        let last_norm = match all {
+            true => maker.norm(Which::Wanted, post, Some(&weights.output_norm)),
+            false => maker.norm(Which::All, post, None),
+        };
+        let p = device.uniform(&maker.norm_params());
+        let ends = [&p, &buffers.rows[1], &buffers.x[0], &buffers.x[1]];
+        let gather = Op::new(&device, &shaders::gather(), &ends);
+        let (embed, head) = match all {
+            true => vocabulary(&device, model, &buffers)?,
+            false => (Vec::new(), None),
+        };
+        let greedy = Greedy::new(&device, &buffers, weights.vocab());
+        device.wait()?;
+        Ok(Gpu {
+            device,
+            max_rows,
+            embed,
+            layers,
+            gather,
+            last_norm,
+            head,
+            ropes,
+            greedy,
+            logits: Vec::new(),
+            notes: notes(model, n),
+            dispatches: 0,
+            buffers,
+        })
+    }
+
+    /// Layers on the device, from the first on.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What is kept in another form than in the file, for people to read.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
+    }
+
+    /// Is the whole model on the device?
+    pub fn has_all(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Dispatches of the last pass: what a token costs besides reading its weights.
+    pub fn dispatches(&self) -> usize {
+        self.dispatches
+    }
+}
+
+/// The embedding and the head, which may be one matrix.
+fn vocabulary(
+    device: &Device,
+    model: &Model,
+    b: &Buffers,
+) -> Result<(Vec<Op>, Option<MatOp>), GpuError> {
+    let (c, weights) = (model.config(), model.weights());
+    let upload = |m| DeviceMatrix::upload(device, model.bytes(), &[m], Stack::After);
+    let embed = upload(&weights.embed)?;
+    let output = match weights.output == weights.embed {
+        true => None,
+        false => Some(upload(&weights.output)?),
+    };
+    let head = head(device, b, c, output.as_ref().unwrap_or(&embed), weights.vocab());
+    Ok((embed_ops(device, b, c, &embed), Some(head)))
+}
+
+fn embed_ops(device: &Device, b: &Buffers, c: &GemmaConfig, matrix: &DeviceMatrix) -> Vec<Op> {
+    let kernel = shaders::embed(matrix.format());
+    let make = |shard: &matrix::Shard| {
+        let p = device.uniform(&Mat {
+            rows: shard.rows as u32,
+            pieces: matrix.layout.pieces() as u32,
+            x_stride: (b.widths.hidden / 4) as u32,
+            first_row: shard.first_row as u32,
+            scale: c.embed_scale,
+            ..Default::default()
+        });
+        let mut buffers = vec![&p, &b.tokens, &b.x[0]];
+        buffers.extend(shard.planes());
+        Op::new(device, &kernel, &buffers)
+    };
+    matrix.shards.iter().map(make).collect()
+}
+
+fn head(
+    device: &Device,
+    b: &Buffers,
+    c: &GemmaConfig,
+    matrix: &DeviceMatrix,
+    vocab: usize,
+) -> MatOp {
+    let ends = Ends {
+        pass: &b.head_pass,
+        x: &b.h,
+        x_stride: b.widths.hidden,
+        y: &b.logits,
+        y_stride: vocab,
+    };
+    let output = if c.final_softcap.is_some() { Output::Softcap } else { Output::Plain };
+    MatOp::new(device, matrix, output, c.final_softcap.unwrap_or(0.0), &ends)
+}

@@ -1,0 +1,104 @@
+//! Compiled kernels, each made once a device.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use shaders::{Access, Kernel};
+
+use super::device::Device;
+
+/// The pipelines and bind group layouts of a device.
+#[derive(Default)]
+pub(crate) struct Pipelines {
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    layouts: Mutex<HashMap<Vec<Access>, wgpu::BindGroupLayout>>,
+}
+
+impl Device {
+    /// The layout of a kernel's buffers.
+    pub(crate) fn layout(&self, kernel: &Kernel) -> wgpu::BindGroupLayout {
+        let accesses: Vec<Access> = kernel.bindings.iter().map(|b| b.access).collect();
+        let mut layouts = self.pipelines.layouts.lock().unwrap_or_else(|e| e.into_inner());
+        let make = |accesses: &Vec<Access>| {
+            let entries: Vec<_> = accesses.iter().enumerate().map(entry).collect();
+            self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            })
+        };
+        layouts.entry(accesses).or_insert_with_key(make).clone()
+    }
+
+    /// The buffers of a kernel, in the order of its bindings.
+    pub(crate) fn group(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        assert_eq!(kernel.bindings.len(), buffers.len(), "{}", kernel.name);
+        let entries: Vec<_> = buffers
+            .iter()
+            .enumerate()
+            .map(|(i, b)| wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: b.as_entire_binding(),
+            })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&kernel.name),
+            layout: &self.layout(kernel),
+            entries: &entries,
+        })
+    }
+
+    /// A kernel, compiled.
+    pub(crate) fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        let pipelines = &self.pipelines.pipelines;
+        let found = pipelines.lock().unwrap_or_else(|e| e.into_inner()).get(&kernel.name).cloned();
+        found.unwrap_or_else(|| {
+            let made = self.compile(kernel);
+            let mut all = pipelines.lock().unwrap_or_else(|e| e.into_inner());
+            all.entry(kernel.name.clone()).or_insert(made).clone()
+        })
+    }
+
+    fn compile(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
+        };
+        // Loops are bounded by constants, by a matrix's shape or by a row's position; the counters
+        // that wgpu would add to each hinder a driver's compiler from unrolling. Bounds of buffers
+        // are still checked.
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
+        // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts up (or
+        // halves) towards a bound that does not change in the loop, so none is infinite.
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&self.layout(kernel))],
+            immediate_size: 0,
+        });
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&kernel.name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        })
+    }
+}
+
+fn entry((i, access): (usize, &Access)) -> wgpu::BindGroupLayoutEntry {
+    let ty = match access {
+        Access::Uniform => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding: i as u32,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}

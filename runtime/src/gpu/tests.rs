@@ -1,0 +1,293 @@
+//! Kernels against the scalar oracle, on whatever adapter there is.
+
+use std::sync::{Arc, OnceLock};
+
+use quant::DType;
+use quant::codec::{can_encode, decode_row, encode_row};
+use shaders::params::Pass;
+use shaders::{Format, Output};
+
+use super::adapter::{DeviceOptions, adapters};
+use super::device::Device;
+use super::matrix::{DeviceMatrix, Stack};
+use super::ops::{Ends, MatOp};
+use super::planes::{RowLayout, common_format, format_of};
+use crate::weights::WeightMatrix;
+
+/// A device, its largest binding as given; `None`, said aloud, where there is no adapter, unless
+/// LAPIDARY_REQUIRE_GPU asks for a failure.
+fn device(max_binding: Option<u64>) -> Option<Arc<Device>> {
+    let found = adapters();
+    let Some(adapter) = found.first() else {
+        assert!(std::env::var_os("LAPIDARY_REQUIRE_GPU").is_none(), "no GPU adapter");
+        eprintln!("SKIPPED: no GPU adapter; nothing of this test ran");
+        return None;
+    };
+    Some(adapter.open(&DeviceOptions { max_binding, ..Default::default() }).unwrap())
+}
+
+/// The device that tests share.
+fn shared() -> Option<Arc<Device>> {
+    static DEVICE: OnceLock<Option<Arc<Device>>> = OnceLock::new();
+    DEVICE.get_or_init(|| device(None)).clone()
+}
+
+/// Numbers between -1 and 1, the same each time.
+fn noise(n: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as i32 as f32 / (1u32 << 31) as f32
+        })
+        .collect()
+}
+
+/// A matrix's bytes. Types that can't be encoded get random blocks with small scales.
+fn matrix(dtype: DType, rows: usize, cols: usize, seed: u32) -> (WeightMatrix, Vec<u8>) {
+    let row_bytes = dtype.row_bytes(cols).unwrap();
+    let mut bytes = vec![0; rows * row_bytes];
+    for (r, out) in bytes.chunks_exact_mut(row_bytes).enumerate() {
+        let x = noise(cols.max(row_bytes), seed + r as u32 * 7);
+        match can_encode(dtype) {
+            true => encode_row(dtype, &x[..cols], out),
+            // No byte above 0x38: as the high one of an f16 that is at most 0.5.
+            false => out.iter_mut().zip(x).for_each(|(b, v)| *b = (v * 127.0) as i8 as u8 & 0x38),
+        }
+    }
+    (WeightMatrix { dtype, rows, cols, bytes: 0..rows * row_bytes }, bytes)
+}
+
+fn decoded(w: &WeightMatrix, bytes: &[u8]) -> Vec<f32> {
+    let view = w.view(bytes);
+    let mut out = vec![0.0; w.rows * w.cols];
+    for (r, out) in out.chunks_exact_mut(w.cols).enumerate() {
+        decode_row(w.dtype, view.row(r), out);
+    }
+    out
+}
+
+/// Runs one matmul on the device: `x` is `[n, cols]`, the result `[n, outputs]`.
+fn run(device: &Device, m: &DeviceMatrix, output: Output, x: &[f32], n: usize) -> Vec<f32> {
+    run_with(device, m, output, x, n, None)
+}
+
+/// As [`run`], with so many lanes along a row of weights.
+fn run_with(
+    device: &Device,
+    m: &DeviceMatrix,
+    output: Output,
+    x: &[f32],
+    n: usize,
+    lanes: Option<usize>,
+) -> Vec<f32> {
+    let cols = m.layout.cols;
+    let stride = cols.next_multiple_of(shaders::COLS_PAD);
+    let rows: usize = m.shards.iter().map(|s| s.rows).sum();
+    let outputs = if output == Output::Glu { rows / 2 } else { rows };
+    // Two rows before the first: `first` must be honoured.
+    let mut padded = vec![0.0; (n + 2) * stride];
+    for (t, x) in x.chunks_exact(cols).enumerate() {
+        padded[(t + 2) * stride..][..cols].copy_from_slice(x);
+    }
+    let x = device.floats("x", &padded);
+    // Results that are not written show.
+    let y = device.floats("y", &vec![f32::NAN; n * outputs]);
+    let pass = device.uniform(&Pass { n: n as u32, first: 2, ..Default::default() });
+    let ends = Ends { pass: &pass, x: &x, x_stride: stride, y: &y, y_stride: outputs };
+    let mut op = MatOp::new(device, m, output, 2.5, &ends);
+    op.lanes = lanes.unwrap_or(op.lanes);
+    let mut encoder = device.device.create_command_encoder(&Default::default());
+    let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
+    op.encode(device, n, |pipeline, group, [a, b, c]| {
+        compute.set_pipeline(pipeline);
+        compute.set_bind_group(0, group, &[]);
+        compute.dispatch_workgroups(a, b, c);
+    });
+    drop(compute);
+    let staging = device.staging((n * outputs * 4) as u64);
+    encoder.copy_buffer_to_buffer(&y, 0, &staging, 0, (n * outputs * 4) as u64);
+    device.queue.submit([encoder.finish()]);
+    let mut out = vec![0.0; n * outputs];
+    device.read(&staging, &mut out).unwrap();
+    out
+}
+
+/// f32 sums of `cols` products in any order are within cols · ε of Σ|w·x|; twice that for the
+/// factors that are multiplied in before or after, and f16 weights that were wider in the file.
+fn compare(got: &[f32], w: &[f32], x: &[f32], cols: usize, outputs: usize, what: &str) {
+    for (t, (got, x)) in got.chunks_exact(outputs).zip(x.chunks_exact(cols)).enumerate() {
+        for (r, (got, w)) in got.iter().zip(w.chunks_exact(cols)).enumerate() {
+            let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            let (want, size) = products.fold((0.0, 0.0), |(s, a), p| (s + p, a + p.abs()));
+            let tolerance = size * cols as f64 * f64::from(f32::EPSILON) * 2.0 + 1e-9;
+            let error = (f64::from(*got) - want).abs();
+            assert!(error <= tolerance, "{what}: row {t}, feature {r}: {got}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn every_format_multiplies_as_the_oracle_does() {
+    let Some(device) = shared() else { return };
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0, DType::Q5_0] {
+        // Rows that are no multiple of a workgroup's or a tile's; odd numbers of scales in a row.
+        let shapes: &[_] = match dtype.is_float() {
+            true => &[(1, 24), (70, 50)],
+            false => &[(3, 32), (67, 96), (33, 1056)],
+        };
+        for &(rows, cols) in shapes {
+            let (w, bytes) = matrix(dtype, rows, cols, 3);
+            let plain = decoded(&w, &bytes);
+            let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+            for n in [1, 2, 3, 7, 8, 9, 70] {
+                let x = noise(n * cols, 11);
+                let got = run(&device, &m, Output::Plain, &x, n);
+                compare(&got, &plain, &x, cols, rows, &format!("{dtype} {rows}×{cols}, {n} rows"));
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_lanes_adds_up_the_same() {
+    let Some(device) = shared() else { return };
+    for (dtype, rows, cols) in
+        [(DType::Q4_0, 70, 320), (DType::Q8_0, 9, 352), (DType::BF16, 33, 48)]
+    {
+        let (w, bytes) = matrix(dtype, rows, cols, 4);
+        let plain = decoded(&w, &bytes);
+        let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+        for (lanes, n) in [(8, 1), (16, 1), (8, 3), (16, 8)] {
+            let x = noise(n * cols, 12);
+            let got = run_with(&device, &m, Output::Plain, &x, n, Some(lanes));
+            compare(&got, &plain, &x, cols, rows, &format!("{dtype}, {lanes} lanes, {n} rows"));
+        }
+    }
+}
+
+#[test]
+fn shards_and_stacks_change_nothing() {
+    // 96 columns of q8_0 are 96 bytes: four rows in a binding.
+    let Some(device) = device(Some(4 * 96)) else { return };
+    let cols = 96;
+    let (a, mut bytes) = matrix(DType::Q8_0, 10, cols, 1);
+    let (mut b, more) = matrix(DType::Q4_0, 10, cols, 2);
+    b.bytes = bytes.len()..bytes.len() + more.len();
+    bytes.extend(more);
+    let (wa, wb) = (decoded(&a, &bytes), decoded(&b, &bytes));
+    for n in [1, 5, 12] {
+        let x = noise(n * cols, 5);
+        let m = DeviceMatrix::upload(&device, &bytes, &[&a, &b], Stack::After).unwrap();
+        assert_eq!((m.shards.len(), m.format()), (5, Format::Q8_0));
+        let got = run(&device, &m, Output::Plain, &x, n);
+        compare(&got, &[&wa[..], &wb].concat(), &x, cols, 20, "one after the other");
+
+        let m = DeviceMatrix::upload(&device, &bytes, &[&a, &b], Stack::InTurn).unwrap();
+        let in_turn: Vec<f32> = wa
+            .chunks_exact(cols)
+            .zip(wb.chunks_exact(cols))
+            .flat_map(|(a, b)| [a, b].concat())
+            .collect();
+        let got = run(&device, &m, Output::Plain, &x, n);
+        compare(&got, &in_turn, &x, cols, 20, "in turn");
+        // What the outputs do with it.
+        let glu = run(&device, &m, Output::Glu, &x, n);
+        for (glu, pair) in glu.iter().zip(got.chunks_exact(2)) {
+            let (g, up) = (f64::from(pair[0]), f64::from(pair[1]));
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
+            let want = g / 2.0 * (1.0 + u.tanh()) * up;
+            assert!((f64::from(*glu) - want).abs() < 1e-5 * (1.0 + want.abs()), "{glu} {want}");
+        }
+        let capped = run(&device, &m, Output::Softcap, &x, n);
+        for (capped, y) in capped.iter().zip(&got) {
+            let want = 2.5 * (f64::from(*y) / 2.5).tanh();
+            assert!((f64::from(*capped) - want).abs() < 1e-5, "{capped} {want}");
+        }
+    }
+}
+
+/// What lies on the device stands for the same numbers as the file, for every type.
+#[test]
+fn planes_decode_to_what_the_file_says() {
+    for dtype in DType::ALL {
+        let cols = 256;
+        let (w, bytes) = matrix(dtype, 2, cols, 9);
+        let format = format_of(dtype);
+        assert_eq!(common_format(&[&w]), format);
+        let layout = RowLayout { format, cols };
+        for r in 0..2 {
+            let mut want = vec![0.0; cols];
+            decode_row(dtype, w.view(&bytes).row(r), &mut want);
+            let (mut pieces, mut scales) = (vec![0; layout.bytes()], vec![0; layout.scales()]);
+            layout.split(dtype, w.view(&bytes).row(r), &mut pieces, &mut scales);
+            let scale = |i: usize| half::f16::from_bits(scales[i / 32]).to_f32();
+            for (i, want) in want.iter().enumerate() {
+                let two = || [pieces[2 * i], pieces[2 * i + 1]];
+                let got = match format {
+                    Format::F32 => f32::from_le_bytes(pieces[4 * i..][..4].try_into().unwrap()),
+                    Format::F16 => half::f16::from_le_bytes(two()).to_f32(),
+                    Format::Bf16 => half::bf16::from_le_bytes(two()).to_f32(),
+                    Format::Q8_0 => f32::from(pieces[i] as i8) * scale(i),
+                    Format::Q4_0 => {
+                        let byte = pieces[i / 32 * 16 + i % 16];
+                        let nibble = if i % 32 < 16 { byte & 15 } else { byte >> 4 };
+                        (f32::from(nibble) - 8.0) * scale(i)
+                    }
+                };
+                // Types without a form of their own are rounded to f16.
+                let exact = format != Format::F16 || dtype == DType::F16;
+                let tolerance = if exact { 0.0 } else { want.abs() / 2048.0 };
+                assert!((got - want).abs() <= tolerance, "{dtype} {i}: {got}, not {want}");
+            }
+        }
+    }
+}
+
+/// A buffer that no device has room for is an error that names the device and what it was for.
+#[test]
+fn running_out_of_memory_is_an_error() {
+    let Some(device) = shared() else { return };
+    let failed = device.guarded("a test", || {
+        let limit = device.device.limits().max_buffer_size;
+        // Far more than there is, or more than one buffer may have: one of the two is refused.
+        let all: Vec<_> = (0..3).map(|_| device.storage("huge", limit + 16)).collect();
+        Ok(all.len())
+    });
+    let message = failed.unwrap_err().to_string();
+    assert!(message.contains(device.name()), "{message}");
+    // The device still works.
+    let (w, bytes) = matrix(DType::F32, 4, 32, 1);
+    let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+    let x = noise(32, 2);
+    compare(&run(&device, &m, Output::Plain, &x, 1), &decoded(&w, &bytes), &x, 32, 4, "after");
+}
+
+/// A device that goes away is an error as well, then and from then on.
+#[test]
+fn a_lost_device_is_an_error() {
+    let Some(device) = device(None) else { return };
+    let (w, bytes) = matrix(DType::F32, 4, 32, 1);
+    let upload =
+        || device.guarded("a test", || DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After));
+    assert!(upload().is_ok());
+    device.device.destroy();
+    for _ in 0..2 {
+        let message = upload().err().expect("the device is gone").to_string();
+        assert!(message.contains(device.name()), "{message}");
+    }
+}
+
+/// A shader that does not compile is an error with the shader's name, not a panic.
+#[test]
+fn a_compile_failure_is_an_error() {
+    let Some(device) = shared() else { return };
+    let mut kernel = shaders::gather();
+    kernel.name = "broken".into();
+    kernel.source.push_str("fn nonsense( {");
+    let failed = device.guarded("a test", || Ok(device.pipeline(&kernel)));
+    let message = failed.expect_err("it can't compile").to_string();
+    assert!(message.contains("broken"), "{message}");
+}

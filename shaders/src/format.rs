@@ -1,0 +1,93 @@
+//! How numbers lie in device buffers.
+
+/// How a weight matrix lies on the device: rows of 16-byte pieces, and for the quantized ones a
+/// second plane with their f16 scales, two in a `u32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// Single precision, 4 in a piece.
+    F32,
+    /// Half precision, 8 in a piece.
+    F16,
+    /// bfloat16, 8 in a piece.
+    Bf16,
+    /// A block's nibbles in a piece: weight `j` in the low half of byte `j`, `j + 16` in the high.
+    Q4_0,
+    /// Half a block's bytes in a piece.
+    Q8_0,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Format; 5] =
+        [Format::F32, Format::F16, Format::Bf16, Format::Q4_0, Format::Q8_0];
+
+    /// Lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::F16 => "f16",
+            Format::Bf16 => "bf16",
+            Format::Q4_0 => "q4_0",
+            Format::Q8_0 => "q8_0",
+        }
+    }
+
+    /// Weights in a 16-byte piece.
+    pub fn piece(self) -> usize {
+        match self {
+            Format::F32 => 4,
+            Format::F16 | Format::Bf16 => 8,
+            Format::Q8_0 => 16,
+            Format::Q4_0 => 32,
+        }
+    }
+
+    /// Is there a plane of scales, one for 32 weights?
+    pub fn scaled(self) -> bool {
+        matches!(self, Format::Q4_0 | Format::Q8_0)
+    }
+
+    /// The functions that decode it.
+    pub(crate) fn wgsl(self) -> &'static str {
+        match self {
+            Format::F32 => include_str!("../wgsl/decode_f32.wgsl"),
+            Format::F16 => include_str!("../wgsl/decode_f16.wgsl"),
+            Format::Bf16 => include_str!("../wgsl/decode_bf16.wgsl"),
+            Format::Q4_0 => include_str!("../wgsl/decode_q4_0.wgsl"),
+            Format::Q8_0 => include_str!("../wgsl/decode_q8_0.wgsl"),
+        }
+    }
+}
+
+/// How keys and values lie on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheFormat {
+    /// Half precision, two in a `u32`.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl CacheFormat {
+    /// Bytes of one feature.
+    pub fn bytes(self) -> usize {
+        match self {
+            CacheFormat::F16 => 2,
+            CacheFormat::F32 => 4,
+        }
+    }
+
+    pub(crate) fn wgsl(self) -> &'static str {
+        match self {
+            CacheFormat::F16 => include_str!("../wgsl/cache_f16.wgsl"),
+            CacheFormat::F32 => include_str!("../wgsl/cache_f32.wgsl"),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            CacheFormat::F16 => "cache_f16",
+            CacheFormat::F32 => "cache_f32",
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! naga checks every kernel, without any GPU, and the layouts of the parameter structs.
+
+use lapidary_shaders::*;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+/// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
+fn all() -> Vec<Kernel> {
+    let mut out = vec![gather(), argmax(), argmax_last()];
+    for format in Format::ALL {
+        out.push(embed(format));
+        for output in Output::ALL {
+            let matmul = Matmul { format, output };
+            out.push(matmul.tiled());
+            for tokens in [1, 2, 4, 8] {
+                out.extend([8, 16, 32].map(|lanes| matmul.few(tokens, lanes)));
+            }
+        }
+    }
+    out.extend([norm(true, false), norm(false, true), norm(true, true)]);
+    for head_dim in [16, 24, 32, 128, 256] {
+        out.push(merge(head_dim));
+        for cache in [CacheFormat::F16, CacheFormat::F32] {
+            for normed in [false, true] {
+                out.push(Rope { head_dim, normed, cache }.kernel());
+            }
+            for group in [1, 2, 4] {
+                for many in [false, true] {
+                    let (heads, rows) = Attention::shape(group, many);
+                    out.push(Attention { head_dim, heads, rows, cache }.kernel());
+                }
+            }
+        }
+    }
+    out
+}
+
+fn parse(kernel: &Kernel) -> naga::Module {
+    naga::front::wgsl::parse_str(&kernel.source)
+        .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)))
+}
+
+/// Bytes of workgroup memory that WebGPU promises.
+const WORKGROUP_BYTES: u32 = 16384;
+
+#[test]
+fn every_kernel_is_valid() {
+    let kernels = all();
+    for kernel in &kernels {
+        let module = parse(kernel);
+        // No capability beyond what WebGPU asks of every adapter.
+        let basic = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let mut validator = Validator::new(ValidationFlags::all(), basic);
+        validator
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)));
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let workgroup: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+            .map(|(_, v)| layouter[v.ty].size)
+            .sum();
+        assert!(workgroup <= WORKGROUP_BYTES, "{}: {workgroup} bytes", kernel.name);
+        let [entry] = &module.entry_points[..] else { panic!("{}", kernel.name) };
+        assert_eq!(entry.name, "main");
+        assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", kernel.name);
+        assert!(kernel.bindings.len() <= 8 + 2, "{}: too many bindings", kernel.name);
+    }
+    println!("{} kernels", kernels.len());
+}
+
+/// A pipeline is looked up by its kernel's name.
+#[test]
+fn names_are_unique() {
+    let mut seen = std::collections::HashMap::new();
+    for kernel in all() {
+        if let Some(before) = seen.insert(kernel.name.clone(), kernel.source.clone()) {
+            assert_eq!(before, kernel.source, "{}", kernel.name);
+        }
+    }
+}
+
+/// Every binding that is declared is used, with the access and the place that it was declared with.
+#[test]
+fn bindings_are_what_they_say() {
+    for kernel in all() {
+        let module = parse(&kernel);
+        let globals: Vec<_> =
+            module.global_variables.iter().filter(|(_, v)| v.binding.is_some()).collect();
+        assert_eq!(globals.len(), kernel.bindings.len(), "{}", kernel.name);
+        for (i, ((_, variable), binding)) in globals.into_iter().zip(&kernel.bindings).enumerate() {
+            assert_eq!(variable.name.as_deref(), Some(binding.name));
+            assert_eq!(variable.binding.map(|b| (b.group, b.binding)), Some((0, i as u32)));
+            assert_eq!(
+                variable.space == naga::AddressSpace::Uniform,
+                binding.access == Access::Uniform
+            );
+        }
+    }
+}
+
+#[test]
+fn structs_lie_as_wgsl_lays_them_out() {
+    for (name, size, fields, wgsl) in params::ALL {
+        let source = format!("{wgsl}\n@group(0) @binding(0) var<storage> s: {name};");
+        let module = naga::front::wgsl::parse_str(&source).unwrap();
+        let (_, ty) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(name)).unwrap();
+        let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("{name}") };
+        let found: Vec<_> =
+            members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).collect();
+        assert_eq!(&found[..], *fields, "{name}");
+        assert_eq!(*span as usize, *size, "{name}");
+        // Uniform buffers are multiples of 16 bytes.
+        assert!(size % 16 == 0, "{name}");
+    }
+}
+
+/// The choices for matrices of 1B and 4B, and for tiny ones.
+#[test]
+fn lanes_are_busy_and_workgroups_many() {
+    assert_eq!(Matmul::lanes(64, 2), 32); // too few rows for any choice
+    assert_eq!(Matmul::lanes(1152, 32), 32);
+    assert_eq!(Matmul::lanes(2560, 320), 32);
+    assert_eq!(Matmul::lanes(20480, 80), 16); // 32 would leave a sixth idle
+    assert_eq!(Matmul::lanes(262144, 72), 8);
+}

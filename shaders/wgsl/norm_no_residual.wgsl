@@ -1,0 +1,1 @@
+fn residual(row: u32, i: u32) {}

@@ -1,0 +1,1 @@
+fn store(row: u32, i: u32) {}

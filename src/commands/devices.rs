@@ -1,0 +1,164 @@
+//! `lapidary devices`, and where a session runs.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use runtime::{KvType, Model, Session, SessionOptions};
+
+use crate::args::DeviceArgs;
+
+/// A session on the device that was asked for. `auto` takes a real GPU where there is one, says so,
+/// and goes back to the CPU where the GPU can't have the model.
+pub(super) fn session(
+    model: Arc<Model>,
+    options: SessionOptions,
+    args: &DeviceArgs,
+) -> Result<Session> {
+    let on_device = self::options(args, options.kv_type == KvType::Q8_0)?;
+    with_device(model, options, on_device, args.device == "auto")
+}
+
+#[cfg(feature = "gpu")]
+fn with_device(
+    model: Arc<Model>,
+    options: SessionOptions,
+    on_device: SessionOptions,
+    may_go_back: bool,
+) -> Result<Session> {
+    let SessionOptions { gpu, gpu_layers, .. } = on_device;
+    let options = SessionOptions { gpu, gpu_layers, ..options };
+    let session = match Session::new(model.clone(), &options) {
+        Err(runtime::RuntimeError::Gpu(e)) if may_go_back => {
+            eprintln!("lapidary: {e}\nlapidary: running on the CPU");
+            Session::new(model, &SessionOptions { gpu: None, ..options })?
+        }
+        result => result?,
+    };
+    if let Some(gpu) = session.gpu().filter(|gpu| !gpu.has_all()) {
+        let (here, all) = (gpu.layers(), session.model().config().layers.len());
+        eprintln!("lapidary: {here} of {all} layers are on the GPU, the others on the CPU");
+    }
+    for note in session.gpu().into_iter().flat_map(|gpu| gpu.notes()) {
+        eprintln!("lapidary: {note}");
+    }
+    Ok(session)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn with_device(
+    model: Arc<Model>,
+    options: SessionOptions,
+    _on_device: SessionOptions,
+    _may_go_back: bool,
+) -> Result<Session> {
+    Ok(Session::new(model, &options)?)
+}
+
+/// Options with the device that was asked for, opened; it is said on standard error which one, and
+/// why. `q8_cache`: will there be a q8_0 KV cache, which GPUs don't run?
+#[cfg(feature = "gpu")]
+pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOptions> {
+    use runtime::gpu::{DeviceOptions, adapters};
+
+    let on_cpu = SessionOptions::default();
+    if args.device == "cpu" {
+        return Ok(on_cpu);
+    }
+    let found = adapters();
+    let adapter = match args.device.as_str() {
+        "auto" => {
+            let Some(real) = found.iter().find(|a| a.is_real()) else { return Ok(on_cpu) };
+            if q8_cache {
+                eprintln!(
+                    "lapidary: running on the CPU: GPUs keep keys and values in f16 or f32, and --kv is q8_0"
+                );
+                return Ok(on_cpu);
+            }
+            match real.open(&DeviceOptions::default()) {
+                Ok(device) => {
+                    eprintln!(
+                        "lapidary: running on {} ({}, {}); --device cpu for the CPU",
+                        real.name(),
+                        real.kind(),
+                        real.backend()
+                    );
+                    let gpu_layers = args.gpu_layers;
+                    return Ok(SessionOptions { gpu: Some(device), gpu_layers, ..on_cpu });
+                }
+                Err(e) => {
+                    eprintln!("lapidary: {e}\nlapidary: running on the CPU");
+                    return Ok(on_cpu);
+                }
+            }
+        }
+        asked => find(&found, asked)?,
+    };
+    if !adapter.is_real() {
+        eprintln!("lapidary: {} is software: slower than --device cpu", adapter.name());
+    }
+    let gpu = Some(adapter.open(&DeviceOptions::default())?);
+    Ok(SessionOptions { gpu, gpu_layers: args.gpu_layers, ..on_cpu })
+}
+
+/// The adapter with this number, the first one (`gpu`), or the first with this in its name.
+#[cfg(feature = "gpu")]
+fn find<'a>(found: &'a [runtime::gpu::Adapter], asked: &str) -> Result<&'a runtime::gpu::Adapter> {
+    use runtime::gpu::GpuError;
+
+    if found.is_empty() {
+        return Err(GpuError::NoAdapter.into());
+    }
+    let lower = asked.to_lowercase();
+    let adapter = match asked.parse::<usize>() {
+        Ok(number) => found.get(number),
+        Err(_) if asked == "gpu" => found.first(),
+        Err(_) => found.iter().find(|a| a.name().to_lowercase().contains(&lower)),
+    };
+    adapter.ok_or_else(|| {
+        let names: Vec<_> =
+            found.iter().enumerate().map(|(i, a)| format!("{i} ({})", a.name())).collect();
+        GpuError::Unknown { asked: asked.into(), found: names.join(", ") }.into()
+    })
+}
+
+#[cfg(not(feature = "gpu"))]
+pub(super) fn options(args: &DeviceArgs, _q8_cache: bool) -> Result<SessionOptions> {
+    match args.device.as_str() {
+        "auto" | "cpu" => Ok(SessionOptions::default()),
+        _ => anyhow::bail!("this build has no GPU support; use --device cpu"),
+    }
+}
+
+#[cfg(feature = "gpu")]
+pub(crate) fn run() -> Result<()> {
+    use crate::format;
+
+    let found = runtime::gpu::adapters();
+    let auto = found.iter().position(|a| a.is_real());
+    for (i, a) in found.iter().enumerate() {
+        println!("{i}  {}", a.name());
+        println!("   {}, {} {}", a.kind(), a.backend(), a.driver());
+        let memory = a.memory().map_or("not stated".into(), format::bytes);
+        let (binding, buffer) = a.limits();
+        println!(
+            "   memory {memory}; buffers up to {}, {} of them at once",
+            format::bytes(buffer),
+            format::bytes(binding)
+        );
+        let (least, most) = a.subgroups();
+        let f16 = if a.has_f16() { "f16" } else { "no f16" };
+        println!("   subgroups of {least} to {most}, {f16} (neither is needed)");
+    }
+    match auto {
+        Some(i) => println!("--device auto takes {i}, where the model fits."),
+        None if found.is_empty() => println!("No GPU was found. --device auto takes the CPU."),
+        None => println!("None of these is a real GPU. --device auto takes the CPU."),
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+pub(crate) fn run() -> Result<()> {
+    println!("This build has no GPU support: everything runs on the CPU.");
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! The GPU backend against Transformers' logits and against the CPU, on whatever adapter there is:
+//! a software one (lavapipe) shows right and wrong as well as a real one.
+#![cfg(feature = "gpu")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use common::gpu::{device, open_device};
+use common::{Golden, convert, convert_dir, logits, open, worst_error};
+use quant::DType;
+use runtime::chat::Message;
+use runtime::generate::Generator;
+use runtime::gpu::{Device, DeviceOptions};
+use runtime::sampler::{Sampler, SamplingParams};
+use runtime::{KvType, Model, Session, SessionOptions};
+
+const FIXTURES: [&str; 5] = ["gemma3-text", "gemma3-mm", "gemma3-new", "gemma2", "odd-rows"];
+
+/// On the CPU with an f32 cache: what the GPU is compared with.
+fn exact() -> SessionOptions {
+    SessionOptions { kv_type: KvType::F32, threads: Some(2), ..SessionOptions::default() }
+}
+
+fn on(device: &Arc<Device>) -> SessionOptions {
+    SessionOptions { gpu: Some(device.clone()), ..exact() }
+}
+
+/// As on the CPU: only the order of f32 sums differs from Transformers.
+#[test]
+fn float_models_match_transformers() {
+    let Some(device) = device() else { return };
+    for name in FIXTURES {
+        let golden = Golden::load(name);
+        for dtype in [DType::F32, DType::BF16] {
+            if dtype == DType::BF16 && ["gemma3-new", "odd-rows"].contains(&name) {
+                continue; // their weights are not bf16's
+            }
+            let dir = convert(name, dtype, dtype);
+            let got = logits(&open(dir.path()), &on(&device), &golden.tokens, &[]);
+            let error = worst_error(&got, golden.logits("logits"));
+            println!("{name} {dtype}: {error:.1e} of σ");
+            assert!(error < 1e-3, "{name} {dtype}: {error}");
+        }
+    }
+}
+
+/// Activations stay f32 on the GPU, so that quantized files too differ from Transformers on the
+/// dequantized weights by the order of sums only.
+#[test]
+fn quantized_models_match_transformers_on_dequantized_weights() {
+    let Some(device) = device() else { return };
+    let types = [
+        ("logits_q8_0", DType::Q8_0, DType::Q8_0),
+        ("logits_q4_0", DType::Q4_0, DType::Q8_0),
+        ("logits_q4_0_all", DType::Q4_0, DType::Q4_0),
+    ];
+    for name in FIXTURES {
+        let golden = Golden::load(name);
+        for (key, dtype, embed) in types {
+            let Some(want) = golden.get(key) else { continue };
+            let dir = convert(name, dtype, embed);
+            let got = logits(&open(dir.path()), &on(&device), &golden.tokens, &[]);
+            let error = worst_error(&got, want);
+            println!("{name} {key}: {error:.1e} of σ");
+            assert!(error < 1e-3, "{name} {key}: {error}");
+        }
+    }
+}
+
+/// Few rows and many, one part of attention and several, are different ways through the code.
+#[test]
+fn batches_do_not_matter() {
+    let Some(device) = device() else { return };
+    for name in ["gemma3-text", "gemma2"] {
+        let golden = Golden::load(name);
+        let n = golden.tokens.len();
+        let dir = convert(name, DType::F32, DType::F32);
+        let model = open(dir.path());
+        for cuts in [vec![1; n], vec![n - 20, 9, 3, 8], vec![17, 2, 1]] {
+            let got = logits(&model, &on(&device), &golden.tokens, &cuts);
+            let error = worst_error(&got, golden.logits("logits"));
+            assert!(error < 1e-3, "{name} {cuts:?}: {error}");
+        }
+    }
+}
+
+/// Past 128 positions one token's attention is cut into parts, which are put together again.
+#[test]
+fn long_contexts_match_the_cpu() {
+    let Some(device) = device() else { return };
+    let model = demo(DType::F32);
+    let tokens: Vec<u32> = (0..303).map(|i| 4 + i * 97 % 2000).collect();
+    let last = |options: &SessionOptions| {
+        let mut session = Session::new(model.clone(), options).unwrap();
+        let go = AtomicBool::new(false);
+        session.append(0, &tokens[..300], &go).unwrap();
+        session.append_tail(0, &tokens[300..302], 2, &go).unwrap();
+        session.append(0, &tokens[302..], &go).unwrap().to_vec()
+    };
+    let error = worst_error(&last(&on(&device)), &last(&exact()));
+    assert!(error < 1e-3, "{error}");
+}
+
+/// An f16 cache costs what it costs on the CPU.
+#[test]
+fn an_f16_cache_stays_close() {
+    let Some(device) = device() else { return };
+    let golden = Golden::load("gemma3-text");
+    let dir = convert("gemma3-text", DType::F32, DType::F32);
+    let options = SessionOptions { kv_type: KvType::F16, ..on(&device) };
+    let got = logits(&open(dir.path()), &options, &golden.tokens, &[20]);
+    let want = golden.logits("logits");
+    let (kl, _) = common::divergence(&got, want, golden.vocab);
+    let unit = kl / common::variance(want);
+    assert!(unit < 1e-5, "{unit}");
+}
+
+#[test]
+fn sequences_are_separate() {
+    let Some(device) = device() else { return };
+    let golden = Golden::load("gemma3-text");
+    let dir = convert("gemma3-text", DType::F32, DType::F32);
+    let options = SessionOptions { sequences: 3, ..on(&device) };
+    let mut session = Session::new(open(dir.path()), &options).unwrap();
+    let other: Vec<u32> = golden.tokens.iter().rev().copied().collect();
+    let mut got = Vec::new();
+    for (pos, (&token, &noise)) in golden.tokens.iter().zip(&other).enumerate() {
+        let mut batch = runtime::Batch::default();
+        batch.push(runtime::Row { token: noise, seq: 2, pos }, false);
+        batch.push(runtime::Row { token, seq: 0, pos }, true);
+        batch.push(runtime::Row { token: noise, seq: 1, pos }, false);
+        got.extend_from_slice(session.forward(&batch).unwrap());
+    }
+    let error = worst_error(&got, golden.logits("logits"));
+    assert!(error < 1e-3, "{error}");
+}
+
+/// A device that binds so little that every matrix is cut into shards.
+#[test]
+fn small_limits_shard_the_weights() {
+    let tiny = DeviceOptions { max_binding: Some(40 << 10), ..Default::default() };
+    let Some(device) = open_device(&tiny) else { return };
+    let golden = Golden::load("gemma3-text");
+    let dir = convert("gemma3-text", DType::F32, DType::F32);
+    let options = SessionOptions { context: Some(60), ..on(&device) };
+    let got = logits(&open(dir.path()), &options, &golden.tokens, &[30, 1]);
+    let error = worst_error(&got, golden.logits("logits"));
+    assert!(error < 1e-3, "{error}");
+    // The embedding alone, 512 rows of 256 bytes, takes four bindings; a cache is never cut.
+    let options = SessionOptions { context: Some(4000), ..on(&device) };
+    let refused = Session::new(open(dir.path()), &options).err().expect("too long a context");
+    assert!(refused.to_string().contains("--ctx"), "{refused}");
+}
+
+/// The first layers on the device, the others on the CPU: as many as are asked for, or as the
+/// device's memory holds.
+#[test]
+fn layers_can_be_split_between_gpu_and_cpu() {
+    let Some(device) = device() else { return };
+    for name in ["gemma3-text", "gemma2"] {
+        let golden = Golden::load(name);
+        let dir = convert(name, DType::F32, DType::F32);
+        let model = open(dir.path());
+        for layers in [1, 3] {
+            let options = SessionOptions { gpu_layers: Some(layers), ..on(&device) };
+            let got = logits(&model, &options, &golden.tokens, &[20, 1, 1]);
+            let error = worst_error(&got, golden.logits("logits"));
+            assert!(error < 1e-3, "{name}, {layers} layers: {error}");
+        }
+    }
+    let mib = DeviceOptions { memory: Some(145 << 20), ..Default::default() };
+    let small = open_device(&mib).unwrap();
+    let model = demo(DType::F32);
+    let options = SessionOptions { context: Some(64), gpu: Some(small), ..exact() };
+    let session = Session::new(model.clone(), &options).unwrap();
+    let (here, all) = (session.gpu().unwrap().layers(), model.config().layers.len());
+    assert!(0 < here && here < all, "{here} of {all} layers");
+}
+
+#[test]
+fn residual_streams_are_the_cpus() {
+    let Some(device) = device() else { return };
+    let golden = Golden::load("gemma2");
+    let dir = convert("gemma2", DType::F32, DType::F32);
+    let model = open(dir.path());
+    let of = |options: SessionOptions| {
+        Session::new(model.clone(), &options).unwrap().residuals(0, &golden.tokens[..20]).unwrap()
+    };
+    let want = of(exact());
+    for gpu_layers in [None, Some(2)] {
+        let error = worst_error(&of(SessionOptions { gpu_layers, ..on(&device) }), &want);
+        assert!(error < 1e-4, "{gpu_layers:?}: {error}");
+    }
+}
+
+/// The demo checkpoint in one type.
+fn demo(dtype: DType) -> Arc<Model> {
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let dir = convert_dir(&checkpoint, dtype, dtype);
+    // Mapped: the file may go.
+    open(dir.path())
+}
+
+/// What a model says, its likeliest tokens.
+fn greedy(model: &Arc<Model>, options: &SessionOptions, question: &str) -> Vec<u32> {
+    let mut generator = Generator::new(Session::new(model.clone(), options).unwrap());
+    let ids = model.template().render(model.tokenizer(), &[Message::user(question)], true);
+    let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
+    let go = AtomicBool::new(false);
+    let each = |_: &str| std::ops::ControlFlow::Continue(());
+    generator.generate(&ids, &mut sampler, 24, &go, each).unwrap().tokens
+}
+
+#[test]
+fn greedy_answers_are_the_cpus() {
+    let Some(device) = device() else { return };
+    for dtype in [DType::BF16, DType::Q4_0] {
+        let model = demo(dtype);
+        for question in ["What is the capital of France?", "What is 3 + 4?"] {
+            let want = greedy(&model, &exact(), question);
+            assert!(!want.is_empty());
+            assert_eq!(greedy(&model, &on(&device), question), want, "{dtype} {question}");
+        }
+    }
+}
+
+/// The device's own choice of tokens, with passes sent ahead that may turn out not to be wanted.
+#[test]
+fn tokens_sent_ahead_harm_nothing() {
+    let Some(device) = device() else { return };
+    let model = demo(DType::Q4_0);
+    let vocab = model.weights().vocab();
+    let go = AtomicBool::new(false);
+    let best = |logits: &[f32]| {
+        let later = |a: &usize, b: &usize| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a));
+        (0..vocab).max_by(later).unwrap() as u32
+    };
+    let options = SessionOptions { context: Some(28), ..on(&device) };
+    let mut ahead = Session::new(model.clone(), &options).unwrap();
+    let mut plain = Session::new(model.clone(), &options).unwrap();
+    // What follows is now the device's choice, now another token, now after going back.
+    let mut token = 2;
+    for step in 0..40u32 {
+        let want = best(plain.append(0, &[token][..], &go).unwrap());
+        let got = ahead.next_greedy(0, token).unwrap().unwrap();
+        assert_eq!(got, want, "step {step}");
+        token = if step % 3 == 2 { 100 + step } else { got };
+        if step == 20 {
+            assert_eq!((plain.truncate(0, 9), ahead.truncate(0, 9)), (9, 9));
+        }
+    }
+    assert_eq!(ahead.cache().len(0), 28, "to the end of the context");
+}
+
+/// About eight dispatches a layer for a token: qkv, rope, attention, its projection, residual and
+/// norm, gate and up, down, residual and norm. Around them the embedding, the first norm, the rows
+/// that are wanted, and the head.
+#[test]
+fn a_token_costs_eight_dispatches_a_layer() {
+    let Some(device) = device() else { return };
+    let model = demo(DType::Q4_0);
+    let mut session = Session::new(model.clone(), &on(&device)).unwrap();
+    let go = AtomicBool::new(false);
+    session.append(0, &[2u32, 5, 6][..], &go).unwrap();
+    session.append(0, &[7u32][..], &go).unwrap();
+    let layers = model.config().layers.len();
+    assert_eq!(session.gpu().unwrap().dispatches(), 8 * layers + 4);
+    // Choosing the token there as well costs two.
+    session.next_greedy(0, 8).unwrap().expect("the whole model is there");
+    assert_eq!(session.gpu().unwrap().dispatches(), 8 * layers + 6);
+}
