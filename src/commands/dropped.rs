@@ -176,7 +176,7 @@ mod tests {
             &escaped,
             &url,
         ] {
-            assert_eq!(pieces(path), [cat.clone()], "{path}");
+            assert_eq!(pieces(path), std::slice::from_ref(&cat), "{path}");
             assert_eq!(super::path(path), f.0.path().join("my cat.JPG"), "{path}");
             let line = format!("What is {path}? Tell me.");
             let expected = [text("What is"), cat.clone(), text("? Tell me.")];
