@@ -64,6 +64,9 @@ pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOption
     if args.device == "cpu" {
         return Ok(on_cpu);
     }
+    if args.device == "auto" && !may_have_gpu() {
+        return Ok(on_cpu);
+    }
     let found = adapters();
     let adapter = match args.device.as_str() {
         "auto" => {
@@ -98,6 +101,18 @@ pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOption
     }
     let gpu = Some(adapter.open(&DeviceOptions::default())?);
     Ok(SessionOptions { gpu, gpu_layers: args.gpu_layers, ..on_cpu })
+}
+
+/// Is there a driver's device file? Where there is none, asking Vulkan for adapters would cost a tenth of
+/// a second at every start, and some libraries that it loads write to stderr.
+#[cfg(feature = "gpu")]
+fn may_have_gpu() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let named = ["nvidiactl", "dxg", "kgsl-3d0", "mali0"];
+    let driver = named.iter().any(|name| std::path::Path::new("/dev").join(name).exists());
+    driver || std::fs::read_dir("/dev/dri").is_ok_and(|mut dir| dir.next().is_some())
 }
 
 /// The adapter with this number, the first one (`gpu`), or the first with this in its name.
