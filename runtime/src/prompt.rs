@@ -123,6 +123,12 @@ impl Prompt {
     }
 }
 
+impl From<Vec<u32>> for Prompt {
+    fn from(tokens: Vec<u32>) -> Self {
+        Prompt { tokens, images: Vec::new() }
+    }
+}
+
 /// A part of a [`Prompt`], or tokens alone, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct PromptSlice<'a> {

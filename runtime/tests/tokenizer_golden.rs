@@ -82,7 +82,7 @@ fn message(value: &Value) -> Message {
 
 fn part(value: &Value) -> Part {
     match value["type"].as_str().unwrap() {
-        "image" => Part::Image,
+        "image" => Part::Image { crops: 0 },
         _ => Part::Text(value["text"].as_str().unwrap().into()),
     }
 }

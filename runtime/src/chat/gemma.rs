@@ -1,11 +1,17 @@
 //! Gemma's chat format, for files without a template of their own.
 
+use super::images::{PLACE, sequence};
 use super::{Message, Part, Role, Span};
 use crate::tokenizer::Special::{Parse, Plain};
 
 /// `<start_of_turn>user`, the text, `<end_of_turn>`, the same for `model`. There is no system
 /// turn: system text goes in front of the user turn that follows it, with a blank line between.
-pub(super) fn format(messages: &[Message], add_generation_prompt: bool) -> Vec<Span<'_>> {
+/// `expand`: images have their whole sequence, not `<start_of_image>` alone.
+pub(super) fn format(
+    messages: &[Message],
+    add_generation_prompt: bool,
+    expand: bool,
+) -> Vec<Span<'_>> {
     let mut spans = Vec::new();
     let mut system: Vec<&Message> = Vec::new();
     for message in messages {
@@ -17,12 +23,12 @@ pub(super) fn format(messages: &[Message], add_generation_prompt: bool) -> Vec<S
                     spans.extend(message.texts().map(|text| (text, Plain)));
                     spans.push(("\n\n", Parse));
                 }
-                content(message, &mut spans);
+                content(message, expand, &mut spans);
                 spans.push(("<end_of_turn>\n", Parse));
             }
             Role::Assistant => {
                 spans.push(("<start_of_turn>model\n", Parse));
-                content(message, &mut spans);
+                content(message, expand, &mut spans);
                 spans.push(("<end_of_turn>\n", Parse));
             }
         }
@@ -34,7 +40,7 @@ pub(super) fn format(messages: &[Message], add_generation_prompt: bool) -> Vec<S
             if i > 0 {
                 spans.push(("\n\n", Parse));
             }
-            content(message, &mut spans);
+            content(message, expand, &mut spans);
         }
         spans.push(("<end_of_turn>\n", Parse));
     }
@@ -44,9 +50,14 @@ pub(super) fn format(messages: &[Message], add_generation_prompt: bool) -> Vec<S
     spans
 }
 
-fn content<'a>(message: &'a Message, spans: &mut Vec<Span<'a>>) {
-    spans.extend(message.parts.iter().map(|part| match part {
-        Part::Text(text) => (text.trim(), Plain),
-        Part::Image => ("<start_of_image>", Parse),
-    }));
+fn content<'a>(message: &'a Message, expand: bool, spans: &mut Vec<Span<'a>>) {
+    for part in &message.parts {
+        match part {
+            Part::Text(text) => spans.push((text.trim(), Plain)),
+            Part::Image { crops } if expand => {
+                spans.extend(sequence(*crops).map(|text| (text, Parse)));
+            }
+            Part::Image { .. } => spans.push((PLACE, Parse)),
+        }
+    }
 }

@@ -13,12 +13,18 @@
 mod date;
 mod gemma;
 mod guard;
+mod images;
 mod template;
+
+use std::sync::Arc;
 
 use quant::gguf::Gguf;
 
+use crate::prompt::Prompt;
 use crate::tokenizer::{Special, Tokenizer};
+use crate::vision::ImageRows;
 use guard::Guard;
+pub use images::{ImageTokens, raw};
 use template::Template;
 
 /// Who says a message.
@@ -48,8 +54,11 @@ impl Role {
 pub enum Part {
     /// Words.
     Text(String),
-    /// The place of an image: `<start_of_image>` in the ids.
-    Image,
+    /// The place of an image. With pan and scan it is also looked at in parts.
+    Image {
+        /// Number of parts besides the whole; 0 without pan and scan.
+        crops: usize,
+    },
 }
 
 /// One message of a conversation.
@@ -85,7 +94,15 @@ impl Message {
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
-            Part::Image => None,
+            Part::Image { .. } => None,
+        })
+    }
+
+    /// The numbers of crops of its images.
+    fn crops(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Image { crops } => Some(*crops),
         })
     }
 }
@@ -104,6 +121,10 @@ pub enum ChatError {
     TooLong { limit: usize },
     #[error("the conversation leaves no private-use character free to guard its text with")]
     NoGuard,
+    #[error("the vocabulary has no {token}: the model was not made for images")]
+    NoImages { token: &'static str },
+    #[error("{views} views of images, and the prompt has places for {places}")]
+    Places { places: usize, views: usize },
 }
 
 /// The chat format of a model.
@@ -144,8 +165,36 @@ impl ChatTemplate {
         chat
     }
 
+    /// A whole conversation with its images. `views` are what the vision tower made of them, in
+    /// order: of each image the whole, then its crops. Their places are those of
+    /// [`render`](Self::render), which says the rest, with the text around them that Transformers'
+    /// `Gemma3Processor` writes.
+    ///
+    /// # Errors
+    /// [`ChatError::NoImages`]; [`ChatError::Places`] when there are not as many views.
+    pub fn render_prompt(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        views: impl IntoIterator<Item = Arc<ImageRows>>,
+    ) -> Result<Prompt, ChatError> {
+        let crops: Vec<usize> = messages.iter().flat_map(Message::crops).collect();
+        if crops.is_empty() {
+            return Ok(self.render(tokenizer, messages, add_generation_prompt).into());
+        }
+        let tokens = ImageTokens::resolve(tokenizer)?;
+        let ids = self.try_template(tokenizer, messages, add_generation_prompt, Some(&crops));
+        let ids = ids.unwrap_or_else(|_| {
+            let parts = gemma::format(messages, add_generation_prompt, true);
+            one_bos(tokenizer, tokenizer.encode_parts(&parts))
+        });
+        tokens.place(&ids, views)
+    }
+
     /// The ids of a whole conversation, with one beginning-of-sequence token in front, whatever
-    /// the template thinks of it. `add_generation_prompt` opens the model's turn at the end.
+    /// the template thinks of it. `add_generation_prompt` opens the model's turn at the end. An
+    /// image is one `<start_of_image>`, as in `apply_chat_template` of Transformers.
     ///
     /// Falls back to Gemma's rules when the template fails, as it may for one conversation and
     /// not for another; [`render_template`](Self::render_template) says why.
@@ -156,7 +205,7 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Vec<u32> {
         self.render_template(tokenizer, messages, add_generation_prompt).unwrap_or_else(|_| {
-            let parts = gemma::format(messages, add_generation_prompt);
+            let parts = gemma::format(messages, add_generation_prompt, false);
             one_bos(tokenizer, tokenizer.encode_parts(&parts))
         })
     }
@@ -172,6 +221,17 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<Vec<u32>, ChatError> {
+        self.try_template(tokenizer, messages, add_generation_prompt, None)
+    }
+
+    /// `crops`: of each image, when their sequences are wanted in the places of images.
+    fn try_template(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        crops: Option<&[usize]>,
+    ) -> Result<Vec<u32>, ChatError> {
         let template = match &self.template {
             Ok(template) => template,
             Err(_) if self.missing => return Err(ChatError::NoTemplate),
@@ -179,7 +239,13 @@ impl ChatTemplate {
         };
         let texts = messages.iter().flat_map(Message::texts);
         let guarded = self.guard.over(texts, template.source()).ok_or(ChatError::NoGuard)?;
-        let rendered = template.render(messages, add_generation_prompt, &guarded)?;
+        let mut rendered = template.render(messages, add_generation_prompt, &guarded)?;
+        if let Some(crops) = crops {
+            rendered = images::expand(&rendered, crops).ok_or_else(|| {
+                let places = rendered.matches(images::PLACE).count();
+                ChatError::Places { places, views: crops.len() }
+            })?;
+        }
         let (text, plain) = guarded.lift(&rendered);
         Ok(one_bos(tokenizer, tokenizer.encode_guarded(&text, &plain)))
     }

@@ -84,7 +84,7 @@ fn value(message: &Message, guarded: &Guarded) -> Value {
             .iter()
             .map(|part| match part {
                 Part::Text(text) => context! { type => "text", text => guarded.lay(text) },
-                Part::Image => context! { type => "image" },
+                Part::Image { .. } => context! { type => "image" },
             })
             .collect(),
     };

@@ -21,6 +21,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         "<start_of_turn>",
         "<end_of_turn>",
         "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
     ];
     let control = control.iter().map(|t| (t.to_string(), 0.0, 3));
     control.chain((0..256).map(|b| (format!("<0x{b:02X}>"), 0.0, 6))).collect()
