@@ -1,16 +1,21 @@
 //! Resizing as Pillow does it: bilinear with antialiasing, on bytes.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::rgb::Rgb;
 
 /// The picture at `width` × `height`, `[height, width, 3]`.
 pub(crate) fn resize(picture: &Rgb, width: usize, height: usize) -> Vec<u8> {
-    let (w, h) = (picture.width() as u32, picture.height() as u32);
-    let source = ImageRef::new(w, h, picture.data(), PixelType::U8x3).expect("bytes of a picture");
-    let mut out = Image::new(width as u32, height as u32, PixelType::U8x3);
+    const FITS: &str = "three bytes for each pixel";
+    let mut bytes = vec![0; width * height * 3];
+    let (from_width, from_height) = (picture.width() as u32, picture.height() as u32);
+    let source = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, picture.data());
+    let mut out =
+        TypedImage::<U8x3>::from_buffer(width as u32, height as u32, &mut bytes).expect(FITS);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&source, &mut out, &options).expect("two pictures of one type");
-    out.into_vec()
+    // Of one type only: compiling the library's code for all of them takes a minute.
+    Resizer::new().resize_typed(&source.expect(FITS), &mut out, &options).expect("two pictures");
+    bytes
 }
