@@ -1,6 +1,7 @@
 //! The command line as it is typed. What it resolves to is decided where it is used.
 
 mod eval;
+mod pictures;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use quant::DType;
 use runtime::KvType;
 
 pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
+pub(crate) use self::pictures::PictureArgs;
 use crate::commands::convert::ConvertArgs;
 
 /// Runs Gemma models, quantized, on the machine you own.
@@ -56,6 +58,7 @@ pub(crate) enum Command {
   lapidary run model.gguf -p \"Three names for a cat?\"       one answer
   lapidary run model.gguf -p \"Tell a story\" --seed 7        the same story every time
   git diff | lapidary run model.gguf --system \"Summarise.\"  a prompt from a pipe
+  lapidary run model.gguf --image cat.jpg -p \"What is it?\"  a question on a picture
   lapidary run model.gguf --raw -p \"Once upon a time\" -n 64 continue a text, no chat template")]
 pub(crate) struct RunArgs {
     /// The model, a .gguf file
@@ -75,6 +78,8 @@ pub(crate) struct RunArgs {
     /// Draft tokens from what was said before: the same text, sooner for summaries and edits
     #[arg(long)]
     pub(crate) lookup: bool,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -219,9 +224,11 @@ pub(crate) struct TokenizeArgs {
     after_help = "Examples:
   lapidary logits model.gguf --tokens 2,9259,1902 --kv f32 -o logits.npy
   lapidary logits model.gguf --prompt \"Hello\" -o logits.npy
+  lapidary logits model.gguf --tokens 2,255999,262144,… --image cat.png -o logits.npy
 
 The file is float32, [positions, vocabulary], C order. --prompt puts BOS in front where the model
-wants it, and applies no chat template."
+wants it, and applies no chat template; pictures go in front of the text. In --tokens, each run of
+<image_soft_token> takes the next picture, or the next part of one with --pan-and-scan."
 )]
 pub(crate) struct LogitsArgs {
     /// The model, a .gguf file
@@ -235,6 +242,8 @@ pub(crate) struct LogitsArgs {
     /// Where to write
     #[arg(short, long, value_name = "OUT.npy")]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 }

@@ -5,10 +5,12 @@
 
 mod args;
 mod commands;
+mod eyes;
 mod format;
 mod interrupt;
 mod npy;
 mod progress;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use common::{convert, fixture, open, worst_error};
+use common::{convert, fixture, open, rms_error, worst_error};
 use quant::DType;
 use quant::gguf::{Gguf, Layout, MetaValue, TensorSpec};
 use quant::kernels::{Isa, Kernels};
@@ -270,12 +270,6 @@ fn pixels_give_the_features_of_transformers() {
             }
         }
     }
-}
-
-/// Root mean square difference, in standard deviations of the reference.
-fn rms_error(got: &[f32], want: &[f32]) -> f64 {
-    let squares = got.iter().zip(want).map(|(g, w)| f64::from(g - w).powi(2)).sum::<f64>();
-    (squares / want.len() as f64 / common::variance(want)).sqrt()
 }
 
 /// The whole way from pixels to logits. The text model makes the features' rounding three times as

@@ -1,33 +1,27 @@
 //! The chat on the terminal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use runtime::chat::Message;
 use runtime::generate::Generator;
 use runtime::sampler::Sampler;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use super::run::{answer, report};
-use crate::interrupt;
-
-const HELP: &str = "\
-/help            this
-/clear           forget the conversation (the system prompt stays)
-/system TEXT     new instructions, from the next message on; without TEXT, show them
-/exit            leave; so do /quit, /bye and Ctrl-D
-\"\"\"              begins and ends a message of several lines; a \\ at a line's end continues it too
-Ctrl-C           stops an answer; at the prompt, drops what was typed";
+use super::conversation::Conversation;
+use crate::args::RunArgs;
+use crate::eyes::Eyes;
 
 /// Lines in, answers out, until the person leaves.
 pub(super) fn run(
-    system: Option<String>,
-    mut generator: Generator,
-    mut sampler: Sampler,
+    args: &RunArgs,
+    generator: Generator,
+    sampler: Sampler,
     limit: usize,
 ) -> Result<()> {
     let model = generator.session().model().clone();
+    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+    let waiting = eyes.look_at_all(&args.pictures.images)?;
     let mut editor = DefaultEditor::new().context("the terminal")?;
     let history = history_file();
     if let Some(path) = &history {
@@ -39,70 +33,15 @@ pub(super) fn run(
         "{name}, {} positions. /help lists the commands.",
         generator.session().cache().context()
     );
-    let mut system = system;
-    let mut turns: Vec<Message> = Vec::new();
+    let mut talk = Conversation::new(args.system.clone(), waiting, eyes, generator, sampler, limit);
     while let Some(line) = read_message(&mut editor)? {
-        let line = line.trim();
-        match line.split_once(char::is_whitespace).map_or((line, ""), |(a, b)| (a, b.trim())) {
-            ("", _) => {}
-            ("/help", _) => eprintln!("{HELP}"),
-            ("/exit" | "/quit" | "/bye", _) => break,
-            ("/clear", _) => {
-                turns.clear();
-                eprintln!("The conversation is forgotten.");
-            }
-            ("/system", "") => match &system {
-                Some(text) => eprintln!("{text}"),
-                None => eprintln!("There are no instructions."),
-            },
-            ("/system", text) => {
-                system = Some(text.to_owned());
-                eprintln!("From the next message on.");
-            }
-            (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
-                eprintln!("{command} is not a command; /help lists them.");
-            }
-            _ => {
-                turns.push(Message::user(line));
-                let said = turn(system.as_deref(), &mut turns, &mut generator, &mut sampler, limit);
-                if let Err(e) = said {
-                    // The conversation stays usable: /clear, or a shorter message.
-                    eprintln!("lapidary: {}", crate::format::error(&e));
-                    turns.pop();
-                }
-            }
+        if !talk.hear(line.trim()) {
+            break;
         }
     }
     if let Some(path) = history {
-        let saved = path
-            .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .map_err(ReadlineError::from)
-            .and_then(|()| editor.save_history(&path));
-        if let Err(e) = saved {
-            eprintln!("lapidary: the history was not saved: {}: {e}", path.display());
-        }
+        save_history(&mut editor, &path);
     }
-    Ok(())
-}
-
-/// The model's answer to the last of `turns`, which it joins.
-fn turn(
-    system: Option<&str>,
-    turns: &mut Vec<Message>,
-    generator: &mut Generator,
-    sampler: &mut Sampler,
-    limit: usize,
-) -> Result<()> {
-    let model = generator.session().model().clone();
-    let messages: Vec<Message> =
-        system.map(Message::system).into_iter().chain(turns.iter().cloned()).collect();
-    let ids = model.template().render(model.tokenizer(), &messages, true);
-    interrupt::reset();
-    let (done, text) = answer(generator, sampler, &ids, limit)?;
-    println!();
-    report(&done, None);
-    turns.push(Message::assistant(text));
     Ok(())
 }
 
@@ -146,6 +85,17 @@ fn read_message(editor: &mut DefaultEditor) -> Result<Option<String>> {
         editor.add_history_entry(message.trim()).context("the history")?;
     }
     Ok(Some(message))
+}
+
+fn save_history(editor: &mut DefaultEditor, path: &Path) {
+    let saved = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .map_err(ReadlineError::from)
+        .and_then(|()| editor.save_history(path));
+    if let Err(e) = saved {
+        eprintln!("lapidary: the history was not saved: {}: {e}", path.display());
+    }
 }
 
 /// Where the history is kept: the user's state folder.

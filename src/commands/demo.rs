@@ -10,6 +10,7 @@ use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
 use runtime::{Model, SessionOptions};
 
+use super::demo_pictures;
 use super::devices;
 use super::run::{answer, report};
 use crate::args::DemoArgs;
@@ -51,9 +52,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         files.push((dtype, file.path));
     }
 
-    for (dtype, path) in files {
+    for (dtype, path) in &files {
         println!("\n── {dtype} ──");
-        let model = Arc::new(Model::open(&path)?);
+        let model = Arc::new(Model::open(path)?);
         let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
         let mut generator = Generator::new(devices::session(model.clone(), options, &args.device)?);
         let mut sampler = Sampler::new(SamplingParams::greedy())?;
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
                 bail!("stopped");
             }
         }
+    }
+    if let Some((dtype, path)) = files.last() {
+        demo_pictures::run(path, dtype.name(), &checkpoint.with_file_name("pictures"), args)?;
     }
     println!("\nYour own: lapidary convert CHECKPOINT_DIR, then lapidary run FILE.gguf");
     Ok(())

@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use quant::DType;
 use quant::gguf::{Gguf, Value};
+use runtime::vision::VisionConfig;
 use serde_json::json;
 
 use crate::args::InspectArgs;
@@ -39,6 +40,17 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
             share.tensors,
             format::count(share.weights),
             format::bytes(share.bytes),
+        )?;
+    }
+    if let Ok(tower) = VisionConfig::from_gguf(&gguf) {
+        let (size, patch) = (tower.image_size, tower.patch_size);
+        writeln!(
+            out,
+            "\n  A vision tower of {} layers: sees {size}×{size} pixels in {} patches of {patch}×{patch},\n  makes {} tokens of a picture, for a model of {} features a token.",
+            tower.layers,
+            tower.patches(),
+            tower.tokens(),
+            tower.projection_dim,
         )?;
     }
     writeln!(out)?;

@@ -2,33 +2,27 @@
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use runtime::RuntimeError;
-use runtime::tokenizer::Special;
+use runtime::chat::{ImageTokens, Part};
+use runtime::{Model, Prompt, RuntimeError};
 
 use super::open;
 use crate::args::LogitsArgs;
+use crate::eyes::{Eyes, Sight};
 use crate::{interrupt, npy};
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     interrupt::install()?;
     let model = open::model(&args.model)?;
-    let tokens = match &args.prompt {
-        Some(text) => {
-            let tokenizer = model.tokenizer();
-            let special = tokenizer.special();
-            let bos = special.bos.filter(|_| special.add_bos);
-            bos.into_iter().chain(tokenizer.encode(text, Special::Plain)).collect()
-        }
-        None => args.tokens.clone(),
-    };
-    if tokens.is_empty() {
+    let prompt = prompt(args, &model)?;
+    if prompt.is_empty() {
         bail!("there are no tokens: the prompt is empty");
     }
     // The cache need not be longer than the text.
     let mut engine = args.engine.clone();
-    engine.ctx = Some(engine.ctx.unwrap_or(tokens.len()));
+    engine.ctx = Some(engine.ctx.unwrap_or(prompt.len()));
     let vocab = model.weights().vocab();
     let mut session = open::session(model, &engine)?;
 
@@ -36,8 +30,8 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     let staged = tempfile::NamedTempFile::new_in(folder)
         .with_context(|| format!("cannot write in {}", folder.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, staged);
-    npy::header(&mut out, tokens.len(), vocab)?;
-    session.append_all_logits(0, &tokens, |logits| -> Result<()> {
+    npy::header(&mut out, prompt.len(), vocab)?;
+    session.append_all_logits(0, &prompt, |logits| -> Result<()> {
         if interrupt::stopped() {
             return Err(RuntimeError::Cancelled.into());
         }
@@ -46,6 +40,24 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     out.flush().with_context(|| args.output.display().to_string())?;
     let staged = out.into_inner().map_err(|e| e.into_error())?;
     staged.persist(&args.output).with_context(|| args.output.display().to_string())?;
-    eprintln!("{}: float32 [{}, {vocab}]", args.output.display(), tokens.len());
+    eprintln!("{}: float32 [{}, {vocab}]", args.output.display(), prompt.len());
     Ok(())
+}
+
+/// The tokens, or those of the text, with the pictures in their places.
+fn prompt(args: &LogitsArgs, model: &Arc<Model>) -> Result<Prompt> {
+    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+    let sights = eyes.look_at_all(&args.pictures.images)?;
+    let text = args.prompt.clone().map(Part::Text);
+    let parts: Vec<Part> = sights.iter().map(Sight::part).chain(text).collect();
+    let views = sights.into_iter().flat_map(|sight| sight.views);
+    Ok(match &args.prompt {
+        Some(_) => runtime::chat::raw(model.tokenizer(), &parts, views)?,
+        // Soft tokens alone are tokens like others; pictures need their places.
+        None if args.pictures.images.is_empty() => args.tokens.clone().into(),
+        None => {
+            let soft = ImageTokens::resolve(model.tokenizer())?.soft;
+            Prompt::with_images(args.tokens.clone(), soft, views)?
+        }
+    })
 }

@@ -14,5 +14,8 @@ pub(crate) mod run;
 pub(crate) mod tokenize;
 
 mod chat;
+mod conversation;
+mod demo_pictures;
+mod dropped;
 mod eval_output;
 mod open;

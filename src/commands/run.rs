@@ -2,16 +2,18 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use runtime::chat::Message;
+use runtime::chat::{Message, Part, Role};
 use runtime::generate::{Generated, Generator, Stop};
 use runtime::sampler::Sampler;
-use runtime::tokenizer::Special;
+use runtime::{Model, Prompt, PromptSlice};
 
 use super::{chat, open};
 use crate::args::RunArgs;
+use crate::eyes::{Eyes, Sight};
 use crate::{format, interrupt};
 
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
@@ -29,43 +31,52 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let model = open::model(&args.model)?;
     let params = open::sampling(&model, &args.sampling);
     let mut sampler = Sampler::new(params).context("sampling")?;
-    let mut generator = Generator::new(open::session(model, &args.engine)?);
+    let mut generator = Generator::new(open::session(model.clone(), &args.engine)?);
     if args.lookup {
         generator = generator.with_lookup();
     }
     let limit = args.limit.unwrap_or(usize::MAX);
     match prompt {
-        Some(text) => once(args, &text, &mut generator, &mut sampler, limit, start),
+        Some(text) => {
+            let prompt = prompt_of(args, &text, &model)?;
+            once(&prompt, &mut generator, &mut sampler, limit, start)
+        }
         None if args.raw => bail!("--raw needs a prompt: give one with -p, or through a pipe"),
-        None => chat::run(args.system.clone(), generator, sampler, limit),
+        None => chat::run(args, generator, sampler, limit),
     }
+}
+
+/// The pictures, then the text: in the chat's format, or with --raw as they are.
+fn prompt_of(args: &RunArgs, text: &str, model: &Arc<Model>) -> Result<Prompt> {
+    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+    let sights = eyes.look_at_all(&args.pictures.images)?;
+    let mut parts: Vec<Part> = sights.iter().map(Sight::part).collect();
+    parts.push(Part::Text(text.to_string()));
+    let views = sights.into_iter().flat_map(|sight| sight.views);
+    let tokenizer = model.tokenizer();
+    let prompt = if args.raw {
+        runtime::chat::raw(tokenizer, &parts, views)?
+    } else {
+        let system = args.system.iter().map(|s| Message::system(s.as_str()));
+        let messages: Vec<Message> = system.chain([Message { role: Role::User, parts }]).collect();
+        model.template().render_prompt(tokenizer, &messages, true, views)?
+    };
+    if prompt.is_empty() {
+        bail!("the prompt is empty");
+    }
+    Ok(prompt)
 }
 
 /// One prompt, one answer.
 fn once(
-    args: &RunArgs,
-    text: &str,
+    prompt: &Prompt,
     generator: &mut Generator,
     sampler: &mut Sampler,
     limit: usize,
     start: Instant,
 ) -> Result<()> {
-    let model = generator.session().model().clone();
-    let ids = if args.raw {
-        let tokenizer = model.tokenizer();
-        let special = tokenizer.special();
-        let bos = special.bos.filter(|_| special.add_bos);
-        bos.into_iter().chain(tokenizer.encode(text, Special::Plain)).collect()
-    } else {
-        let system = args.system.iter().map(|s| Message::system(s.as_str()));
-        let messages: Vec<Message> = system.chain([Message::user(text)]).collect();
-        model.template().render(model.tokenizer(), &messages, true)
-    };
-    if ids.is_empty() {
-        bail!("the prompt is empty");
-    }
     let before = start.elapsed();
-    let (done, _) = answer(generator, sampler, &ids, limit)?;
+    let (done, _) = answer(generator, sampler, prompt, limit)?;
     println!();
     report(&done, Some(before));
     if done.stop == Stop::Cancelled && interrupt::stopped() {
@@ -75,15 +86,15 @@ fn once(
 }
 
 /// Generates, writing the answer to standard output as it comes; returns it as well.
-pub(super) fn answer(
+pub(super) fn answer<'p>(
     generator: &mut Generator,
     sampler: &mut Sampler,
-    ids: &[u32],
+    prompt: impl Into<PromptSlice<'p>>,
     limit: usize,
 ) -> Result<(Generated, String)> {
     let mut out = std::io::stdout().lock();
     let (mut text, mut failed) = (String::new(), None);
-    let done = generator.generate(ids, sampler, limit, interrupt::flag(), |piece| {
+    let done = generator.generate(prompt, sampler, limit, interrupt::flag(), |piece| {
         text.push_str(piece);
         match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => ControlFlow::Continue(()),

@@ -116,6 +116,12 @@ pub(crate) fn worst_error(got: &[f32], want: &[f32]) -> f64 {
     worst / variance(want).sqrt()
 }
 
+/// Root mean square difference, in standard deviations of the reference.
+pub(crate) fn rms_error(got: &[f32], want: &[f32]) -> f64 {
+    let squares = got.iter().zip(want).map(|(g, w)| f64::from(g - w).powi(2)).sum::<f64>();
+    (squares / want.len() as f64 / variance(want)).sqrt()
+}
+
 /// Mean KL divergence of `got` from `want` over positions, and how often the top token agrees.
 pub(crate) fn divergence(got: &[f32], want: &[f32], vocab: usize) -> (f64, f64) {
     let log_softmax = |x: &[f32]| -> Vec<f64> {

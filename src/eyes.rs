@@ -1,0 +1,123 @@
+//! Pictures for a model: from files to the rows that go into a prompt.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use quant::kernels::Kernels;
+use runtime::Model;
+use runtime::chat::Part;
+use runtime::vision::{ImageCache, ImageRows, VisionOptions, VisionTower, find_mmproj};
+use vision::{PanAndScan, Preprocessor, Rgb};
+
+use crate::args::PictureArgs;
+use crate::interrupt;
+
+/// Views that are remembered: a second look at a picture costs nothing. 2.6 MB each in a 4B.
+const REMEMBERED: usize = 64;
+
+/// A model's eyes: its vision tower, opened when the first picture comes.
+pub(crate) struct Eyes {
+    model: Arc<Model>,
+    mmproj: Option<PathBuf>,
+    scan: Option<PanAndScan>,
+    threads: Option<usize>,
+    tower: Option<ImageCache>,
+}
+
+/// A picture as the model sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    /// The whole picture, then its parts.
+    pub(crate) views: Vec<Arc<ImageRows>>,
+}
+
+impl Sight {
+    /// Its place in a message.
+    pub(crate) fn part(&self) -> Part {
+        Part::Image { crops: self.views.len() - 1 }
+    }
+}
+
+impl Eyes {
+    /// Eyes for a model. Nothing is opened yet.
+    pub(crate) fn new(model: Arc<Model>, args: &PictureArgs, threads: Option<usize>) -> Self {
+        Eyes { model, mmproj: args.mmproj.clone(), scan: args.scan(), threads, tower: None }
+    }
+
+    /// Looks at each picture, in order.
+    pub(crate) fn look_at_all(&mut self, paths: &[PathBuf]) -> Result<Vec<Sight>> {
+        paths.iter().map(|path| self.look(path)).collect()
+    }
+
+    /// Looks at a picture, and says on standard error how long that took.
+    pub(crate) fn look(&mut self, path: &Path) -> Result<Sight> {
+        let start = Instant::now();
+        // What is wrong with the model is said first: it is wrong with every picture.
+        self.open()?;
+        let picture = Rgb::open(path)?;
+        let areas = self.scan.map(|scan| scan.crops(picture.width(), picture.height()));
+        let mut views = vec![self.view(&picture)?];
+        for area in areas.into_iter().flatten() {
+            views.push(self.view(&picture.crop(area))?);
+        }
+        let tokens: usize = views.iter().map(|v| v.len()).sum();
+        let parts = match views.len() {
+            1 => String::new(),
+            n => format!(" and in {} parts", n - 1),
+        };
+        eprintln!(
+            "[{}: {}×{} pixels{parts}, {tokens} tokens, {:.2} s]",
+            path.display(),
+            picture.width(),
+            picture.height(),
+            start.elapsed().as_secs_f64()
+        );
+        Ok(Sight { views })
+    }
+
+    fn open(&mut self) -> Result<()> {
+        if self.tower.is_some() {
+            return Ok(());
+        }
+        let path = match self.mmproj.clone() {
+            Some(path) => path,
+            None => find(self.model.path())?,
+        };
+        let options = VisionOptions { threads: self.threads, kernels: Kernels::from_env()? };
+        let tower = VisionTower::open_with(&path, &options)?;
+        let (made_for, hidden) = (tower.config().projection_dim, self.model.config().hidden);
+        if made_for != hidden {
+            bail!(
+                "{} is for a model with {made_for} features a token, and {} has {hidden}: it is another model's; name the right one with --mmproj",
+                path.display(),
+                self.model.path().display()
+            );
+        }
+        self.tower = Some(ImageCache::new(tower, REMEMBERED));
+        Ok(())
+    }
+
+    /// One picture, or one part of it, through the tower.
+    fn view(&mut self, picture: &Rgb) -> Result<Arc<ImageRows>> {
+        let tower = self.tower.as_mut().context("the tower is open")?;
+        let config = tower.tower().config();
+        let (size, mean, std) = (config.image_size, config.mean, config.std);
+        let pixels = Preprocessor { size, mean, std }.pixels(picture);
+        Ok(tower.encode(&pixels, interrupt::flag())?.0)
+    }
+}
+
+/// The vision tower beside a model.
+fn find(model: &Path) -> Result<PathBuf> {
+    match find_mmproj(model) {
+        Some(path) => Ok(path),
+        None => bail!(
+            "{} has no mmproj file of its own beside it, without which it cannot see. Gemma 3 from 4B up \
+             can: `lapidary convert` writes both files, and --mmproj names one that lies elsewhere. \
+             Gemma 3 270M and 1B and Gemma 2 are text only",
+            model.display()
+        ),
+    }
+}
