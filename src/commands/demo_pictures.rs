@@ -8,9 +8,10 @@ use runtime::chat::{Message, Part, Role};
 use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
 use runtime::vision::find_mmproj;
-use runtime::{Model, Session, SessionOptions};
+use runtime::{Model, SessionOptions};
 use vision::Rgb;
 
+use super::devices;
 use super::run::{answer, report};
 use crate::args::{DemoArgs, PictureArgs};
 use crate::eyes::Eyes;
@@ -34,7 +35,8 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     let model = Arc::new(Model::open(model)?);
     let mut eyes = Eyes::new(model.clone(), &PictureArgs::default(), args.threads);
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
-    let mut generator = Generator::new(Session::new(model.clone(), &options)?);
+    let session = devices::session(model.clone(), options, &args.device)?;
+    let mut generator = Generator::new(session);
     let mut sampler = Sampler::new(SamplingParams::greedy())?;
     for path in pictures.iter().take(PICTURES) {
         println!("\n{}", path.display());

@@ -160,14 +160,14 @@ fn what_does_not_add_up_is_refused_by_name() {
         &|k| set(k, &key("token_type"), MetaValue::I32s(vec![1; 9])),
         &["token_type", "9 entries"],
     );
-    refuse(&|k| set(k, &key("token_type"), MetaValue::I32s(vec![7; 264])), &["token_type", "7"]);
+    refuse(&|k| set(k, &key("token_type"), MetaValue::I32s(vec![7; 266])), &["token_type", "7"]);
     refuse(
         &|k| set(k, &key("token_type"), MetaValue::F32s(vec![1.0; 266])),
         &["token_type", "f32"],
     );
-    refuse(&|k| set(k, &key("scores"), MetaValue::F32s(vec![f32::NAN; 264])), &["NaN", "<pad>"]);
+    refuse(&|k| set(k, &key("scores"), MetaValue::F32s(vec![f32::NAN; 266])), &["NaN", "<pad>"]);
     for name in ["bos_token_id", "eos_token_id", "eot_token_id", "unknown_token_id"] {
-        refuse(&|k| set(k, &key(name), MetaValue::U32(264)), &[name, "264"]);
+        refuse(&|k| set(k, &key(name), MetaValue::U32(266)), &[name, "266"]);
         refuse(&|k| set(k, &key(name), MetaValue::String("x".into())), &[name]);
     }
     refuse(
@@ -177,7 +177,7 @@ fn what_does_not_add_up_is_refused_by_name() {
     let long = "a".repeat(70_000);
     let mut all = entries();
     all.push((long, 0.0, 1));
-    assert!(matches!(load(&metadata(&all)), Err(TokenizerError::TooLong { id: 263, .. })));
+    assert!(matches!(load(&metadata(&all)), Err(TokenizerError::TooLong { id: 265, .. })));
     assert!(load(&metadata(&[])).is_err(), "no tokens, no bytes, no unknown token");
 }
 
