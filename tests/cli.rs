@@ -45,6 +45,7 @@ fn demo_converts_and_answers() {
         assert!(text.contains(name), "{text}");
     }
     assert_eq!(text.matches("Paris").count(), 3, "one right answer a type: {text}");
+    assert!(text.contains("q4_0 trained for it"), "the table at the end: {text}");
 }
 
 #[test]

@@ -147,6 +147,19 @@ fn a_searched_scale_brings_weights_nearer() {
 }
 
 #[test]
+fn training_for_q4_0_wins_back_half_of_what_it_costs() {
+    let [_, (_, q4)] = &*DEMO;
+    let qat = common::convert_dir(&root("models/demo-qat"), DType::Q4_0, DType::Q8_0);
+    let qat = path(&qat.path().join("model.gguf"));
+    let (text, demo) = (path(&root("models/eval.txt")), path(&root("models/demo")));
+    let mut args = vec!["eval", q4, &qat, "--text", &text, "--reference", &demo];
+    args.extend(["--ctx", "256", "--chunks", "24", "-o", "json"]);
+    let found = json(&args);
+    let kld = |i: usize| found["models"][i]["scores"]["against"]["kld"]["value"].as_f64().unwrap();
+    assert!(kld(1) < 0.6 * kld(0), "{} {}", kld(0), kld(1));
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     let [(_, q8), _] = &*DEMO;
     let text = path(&root("models/eval.txt"));

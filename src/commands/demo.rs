@@ -10,6 +10,7 @@ use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
 use runtime::{Model, SessionOptions};
 
+use super::demo_table;
 use super::devices;
 use super::run::{answer, report};
 use crate::args::DemoArgs;
@@ -51,9 +52,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         files.push((dtype, file.path));
     }
 
-    for (dtype, path) in files {
+    for (dtype, path) in &files {
         println!("\n── {dtype} ──");
-        let model = Arc::new(Model::open(&path)?);
+        let model = Arc::new(Model::open(path)?);
         let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
         let mut generator = Generator::new(devices::session(model.clone(), options, &args.device)?);
         let mut sampler = Sampler::new(SamplingParams::greedy())?;
@@ -68,6 +69,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
             }
         }
     }
+    let [(_, bf16), .., (_, q4_0)] = &files[..] else { bail!("files were not written") };
+    demo_table::print(&checkpoint, bf16, q4_0, dir.path(), args.threads)?;
     println!("\nYour own: lapidary convert CHECKPOINT_DIR, then lapidary run FILE.gguf");
     Ok(())
 }

@@ -134,7 +134,8 @@ fn subjects(args: &EvalArgs) -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
-fn size(model: &Model) -> Result<Size> {
+/// What the file of a model weighs.
+pub(super) fn size(model: &Model) -> Result<Size> {
     let gguf = Gguf::parse(model.bytes()).with_context(|| model.path().display().to_string())?;
     Ok(Size::of(&gguf, model.bytes().len() as u64))
 }

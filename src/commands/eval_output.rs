@@ -21,7 +21,8 @@ pub(super) fn how(args: &EvalArgs) -> String {
     }
 }
 
-fn pm(m: Mean, scale: f64, digits: usize) -> String {
+/// `value ± error`, both times `scale`.
+pub(super) fn pm(m: Mean, scale: f64, digits: usize) -> String {
     format!("{:.digits$} ± {:.digits$}", m.value * scale, m.error * scale)
 }
 

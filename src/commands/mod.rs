@@ -14,5 +14,6 @@ pub(crate) mod run;
 pub(crate) mod tokenize;
 
 mod chat;
+mod demo_table;
 mod eval_output;
 mod open;

@@ -74,6 +74,30 @@ def training(tokenizer, seed, mixture):
         yield collate(picked)
 
 
+def windows(tokenizer, documents, length):
+    """Plain text of many documents, a blank line between two, cut into equal windows as an evaluation cuts it."""
+    text, ids = [], []
+    for document in documents:
+        text.append(document.text.removesuffix("<eos>"))
+        if len(text) == 64:
+            ids += tokenizer.encode("\n\n".join(text) + "\n\n", add_special_tokens=False).ids
+            text = []
+        while len(ids) > length:
+            window = [BOS] + ids[1:length + 1]
+            yield dict(ids=np.array(window[:-1]), position=np.arange(length), document=np.zeros(length, np.int64),
+                       target=np.array(window[1:]), weight=np.ones(length, np.float32))
+            ids = ids[length:]
+
+
+def distillation(tokenizer, seed, window=512):
+    """An endless stream of batches: by turns packed documents of the training mixture, and windows of plain text."""
+    packed = rows(tokenizer, corpus.documents(seed, "school"), ROW)
+    plain = windows(tokenizer, corpus.raw_documents(seed + 1), window)
+    while True:
+        yield collate([next(packed) for _ in range(TOKENS // ROW)])
+        yield collate([next(plain) for _ in range(TOKENS // window)])
+
+
 def held_out(tokenizer, seed, count=1200):
     """Batches of held-out documents, every token weighing the same."""
     stream = corpus.documents(seed, held=True)

@@ -92,6 +92,13 @@ def documents(seed, mixture="broad", held=False, long=False):
         yield long_document(src) if long else document(src, mixture)
 
 
+def raw_documents(seed, held=False):
+    """An endless stream of plain text."""
+    src = Source(random.Random(f"raw {seed} {held}"), held)
+    while True:
+        yield raw(src)
+
+
 if __name__ == "__main__":
     for d, _ in zip(documents(0), range(int(sys.argv[1]))):
         print(f"--- {d.kind}\n{d.text}")

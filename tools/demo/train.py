@@ -3,12 +3,9 @@
     python train.py broad  --out DIR --steps 2000
     python train.py school --out DIR --steps 1200
     python train.py plain  --out DIR --steps 600
-    python train.py qat    --out DIR --steps 600
 
 `broad` learns to read and to tell stories, `school` sees more questions at a lower learning
-rate. `plain` and `qat` both start from `school`, see the same batches in the same order, and let
-the rate fall to zero. Their only difference: in `qat` the forward and backward pass use the
-weights as Q4_0 (embedding: Q8_0) holds them.
+rate, `plain` lets the rate fall to zero. What comes after that: distill.py.
 """
 
 import argparse
@@ -20,7 +17,6 @@ import torch
 import batches
 import tokenizer
 from model import Config, Gemma3
-from quantize import quantized
 
 SEED = 20
 # stage: (starts from, mixture, learning rate, seed of the data)
@@ -28,7 +24,6 @@ STAGES = {
     "broad": (None, "broad", 1.0, SEED),
     "school": ("broad", "school", 0.4, SEED + 1),
     "plain": ("school", "school", 0.4, SEED + 2),
-    "qat": ("school", "school", 0.4, SEED + 2),
 }
 MATRIX_RATE, OTHER_RATE, WEIGHT_DECAY = 0.02, 0.004, 0.02
 WARMUP = 100
@@ -79,21 +74,14 @@ def run(out, stage, steps):
     adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     loss_of = torch.compile(model.loss, dynamic=False)
     stream = batches.training(words, seed, mixture)
-    names = dict(model.named_parameters())
     started, smooth = time.time(), None
     for step in range(steps):
-        fall = 1 - step / steps if stage in ("plain", "qat") else 1.0
+        fall = 1 - step / steps if stage == "plain" else 1.0
         rate = top_rate * min(1.0, (step + 1) / WARMUP) * fall
-        if stage == "qat":
-            # Straight-through: gradients are taken at the quantized weights, steps at the master ones.
-            master = {n: p.detach().clone() for n, p in names.items()}
-            set_weights(names, quantized(model, "q4_0"))
         batch = next(stream)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_of(**batch, dtype=torch.bfloat16)
         loss.backward()
-        if stage == "qat":
-            set_weights(names, master)
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         adam.param_groups[0]["lr"] = OTHER_RATE * rate
         muon.step(MATRIX_RATE * rate)
@@ -105,12 +93,6 @@ def run(out, stage, steps):
             print(f"{stage} {step + 1:5d}  loss {smooth:.4f}  {per:.0f} tokens/s", flush=True)
         if step % 200 == 199 or step == steps - 1:
             torch.save(model.state_dict(), out / f"{stage}.pt")
-
-
-@torch.no_grad()
-def set_weights(parameters, values):
-    for name, value in values.items():
-        parameters[name].copy_(value)
 
 
 def main():
