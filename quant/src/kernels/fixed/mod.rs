@@ -17,6 +17,7 @@
 //! all lanes. Missing rows and values are zeros.
 
 use super::Kernels;
+#[cfg(target_arch = "x86_64")]
 use super::isa::Active;
 
 #[cfg(target_arch = "x86_64")]
