@@ -224,6 +224,11 @@ impl Kernels {
     }
 }
 
+/// Asks for memory that will be read soon, into the second-level cache. Nothing is read.
+pub fn ask_for(bytes: &[u8]) {
+    prefetch::prefetch_slice_l2(bytes);
+}
+
 /// `LAPIDARY_ISA` names no instruction set of this CPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this CPU has no {name:?} kernels; it has {}",

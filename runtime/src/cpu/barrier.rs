@@ -47,6 +47,12 @@ impl Barrier {
     /// When another thread panicked and will never arrive.
     #[inline]
     pub(crate) fn wait(&self) {
+        self.wait_and(|| {});
+    }
+
+    /// As [`Barrier::wait`]; does something useful at every turn of the loop that waits.
+    #[inline]
+    pub(crate) fn wait_and(&self, mut meanwhile: impl FnMut()) {
         if self.threads == 1 {
             return;
         }
@@ -66,6 +72,7 @@ impl Barrier {
             if self.generation.load(Ordering::Acquire) != generation {
                 return;
             }
+            meanwhile();
             std::hint::spin_loop();
         }
         self.wait_long(generation);

@@ -1,28 +1,73 @@
 //! Handing out the parts of an operation to whichever thread is free.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An iterator over the parts of `0..n` that one thread gets. All threads that share the counter
-/// (which starts at zero) get all of them, each once.
+/// What has been taken of one thread's share of an operation: a number of parts from its front (the
+/// low half) and from its back (the high half). On a cache line of its own: while nobody steals, only
+/// its owner touches it.
+#[derive(Default)]
+#[repr(align(64))]
+pub(crate) struct Taken(AtomicU64);
+
+impl Taken {
+    /// Nothing is taken yet.
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes of a share of `len` parts: what `size` makes of the number that is left, from the back or
+    /// the front. Counted from the front of the share; `None` when nothing is left.
+    #[inline]
+    fn take(&self, len: usize, back: bool, size: impl Fn(usize) -> usize) -> Option<Range<usize>> {
+        // Relaxed: what is handed out was published by a barrier before.
+        let mut taken = self.0.load(Ordering::Relaxed);
+        loop {
+            let (from_front, from_back) = (taken as u32 as usize, (taken >> 32) as usize);
+            let left = len - from_front - from_back;
+            if left == 0 {
+                return None;
+            }
+            let n = size(left);
+            let now = taken + ((n as u64) << if back { 32 } else { 0 });
+            match self.0.compare_exchange_weak(taken, now, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) if back => return Some(len - from_back - n..len - from_back),
+                Ok(_) => return Some(from_front..from_front + n),
+                Err(other) => taken = other,
+            }
+        }
+    }
+}
+
+/// An iterator over the parts of `0..n` that one thread gets. All threads that share the counters
+/// (which start at nothing taken) get all of them, each once.
 pub(crate) struct Claims<'a> {
-    counter: &'a AtomicUsize,
+    /// One a thread.
+    taken: &'a [Taken],
     n: usize,
-    /// A claim is what is left divided by this, at least one.
-    divisor: usize,
+    how: How,
+}
+
+enum How {
+    Single,
+    Shares { index: usize, exhausted: usize },
+}
+
+/// The parts of `0..n` that thread `index` of `threads` begins with.
+pub(crate) fn share(n: usize, index: usize, threads: usize) -> Range<usize> {
+    n * index / threads..n * (index + 1) / threads
 }
 
 impl<'a> Claims<'a> {
-    /// One at a time: for parts that are large enough.
-    pub(crate) fn single(counter: &'a AtomicUsize, n: usize) -> Self {
-        Claims { counter, n, divisor: usize::MAX }
+    /// One at a time: for parts that are large enough, and where the order matters.
+    pub(crate) fn single(taken: &'a [Taken], n: usize) -> Self {
+        Claims { taken, n, how: How::Single }
     }
 
-    /// Large claims first, then ever smaller ones (guided self-scheduling, Polychronopoulos & Kuck
-    /// 1987): long streams through memory, and threads that finish together.
-    pub(crate) fn guided(counter: &'a AtomicUsize, n: usize, threads: usize) -> Self {
-        // Alone, there is nobody to finish with.
-        Claims { counter, n, divisor: if threads == 1 { 1 } else { 2 * threads } }
+    /// An equal share for every thread, which it goes through from front to back, so that each reads
+    /// one stream through memory; who is done takes from the backs of the others.
+    pub(crate) fn shares(taken: &'a [Taken], n: usize, index: usize) -> Self {
+        Claims { taken, n, how: How::Shares { index, exhausted: 0 } }
     }
 }
 
@@ -31,18 +76,25 @@ impl Iterator for Claims<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Range<usize>> {
-        // Relaxed: what is claimed was published by a barrier before.
-        let mut from = self.counter.load(Ordering::Relaxed);
-        while from < self.n {
-            let to = from + ((self.n - from) / self.divisor).max(1);
-            let claim =
-                self.counter.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed);
-            match claim {
-                Ok(_) => return Some(from..to),
-                Err(now) => from = now,
+        let threads = self.taken.len();
+        match &mut self.how {
+            How::Single => self.taken[0].take(self.n, false, |_| 1),
+            How::Shares { index, exhausted } => {
+                while *exhausted < threads {
+                    let of = (*index + *exhausted) % threads;
+                    let share = share(self.n, of, threads);
+                    // Half of what is left, again and again: the others find something to take
+                    // until the end, and then only a little is left that one may wait for.
+                    let half = |left: usize| if threads == 1 { left } else { left.div_ceil(2) };
+                    let claim = self.taken[of].take(share.len(), *exhausted > 0, half);
+                    if let Some(claim) = claim {
+                        return Some(share.start + claim.start..share.start + claim.end);
+                    }
+                    *exhausted += 1;
+                }
+                None
             }
         }
-        None
     }
 }
 
@@ -50,36 +102,44 @@ impl Iterator for Claims<'_> {
 mod tests {
     use super::*;
 
+    fn taken(threads: usize) -> Vec<Taken> {
+        (0..threads).map(|_| Taken::default()).collect()
+    }
+
     #[test]
     fn everything_is_claimed_once_whoever_claims() {
         for threads in [1, 2, 5] {
             for n in [0, 1, 2, 3, 17, 432] {
-                for guided in [false, true] {
-                    let counter = AtomicUsize::new(0);
-                    let claims = || match guided {
-                        true => Claims::guided(&counter, n, threads),
-                        false => Claims::single(&counter, n),
+                for shares in [false, true] {
+                    let taken = taken(threads);
+                    let claims = |i| match shares {
+                        true => Claims::shares(&taken, n, i),
+                        false => Claims::single(&taken, n),
                     };
                     let mut all: Vec<usize> = std::thread::scope(|s| {
                         let each: Vec<_> = (0..threads)
-                            .map(|_| s.spawn(|| claims().flatten().collect::<Vec<_>>()))
+                            .map(|i| s.spawn(move || claims(i).flatten().collect::<Vec<_>>()))
                             .collect();
                         each.into_iter().flat_map(|t| t.join().unwrap()).collect()
                     });
                     all.sort_unstable();
-                    assert!(all.into_iter().eq(0..n), "{threads} threads, {n}, guided {guided}");
+                    assert!(all.into_iter().eq(0..n), "{threads} threads, {n}, shares {shares}");
                 }
             }
         }
     }
 
     #[test]
-    fn guided_claims_shrink() {
-        let counter = AtomicUsize::new(0);
-        let sizes: Vec<usize> = Claims::guided(&counter, 100, 2).map(|c| c.len()).collect();
-        assert_eq!(sizes[0], 25);
-        assert!(sizes.is_sorted_by(|a, b| a >= b) && sizes.ends_with(&[1, 1, 1]));
-        let counter = AtomicUsize::new(0);
-        assert_eq!(Claims::guided(&counter, 100, 1).count(), 1);
+    fn a_share_is_one_stream_and_shrinking_pieces_of_it_can_be_stolen() {
+        let taken = taken(2);
+        let mut own = Claims::shares(&taken, 100, 1);
+        assert_eq!(own.next(), Some(50..75));
+        assert_eq!(own.next(), Some(75..88));
+        let other: Vec<_> = Claims::shares(&taken, 100, 0).collect();
+        assert!(other.is_sorted_by_key(|c| c.start >= 50), "its own share first");
+        let stolen: Vec<_> = other.into_iter().filter(|c| c.start >= 50).collect();
+        assert_eq!(stolen[0], 94..100);
+        assert!(stolen.is_sorted_by(|a, b| a.start == b.end));
+        assert_eq!(own.next(), None);
     }
 }

@@ -4,6 +4,7 @@
 //! [`forward`](crate::forward::forward) and they meet at a spinning barrier about six times a
 //! layer; a fork and join per matmul would cost microseconds, hundreds of times a token.
 
+mod ahead;
 mod attend;
 mod attention;
 mod barrier;
@@ -16,7 +17,6 @@ mod topology;
 mod worker;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quant::kernels::Kernels;
 
@@ -28,6 +28,7 @@ use crate::kv_cache::KvCache;
 use crate::model::Model;
 use barrier::Barrier;
 use buffers::{RowBufs, Shared};
+use claims::Taken;
 use shared::SharedBuf;
 pub use topology::default_threads;
 use worker::{Pass, ThreadState, Worker};
@@ -49,8 +50,8 @@ pub struct Cpu {
     max_rows: usize,
     pool: rayon::ThreadPool,
     barrier: Barrier,
-    /// One counter per operation of a pass that hands out work.
-    claims: Vec<AtomicUsize>,
+    /// For each operation of a pass that hands out work, what each thread's share has lost already.
+    claims: Vec<Taken>,
     shared: Shared,
     batch_rows: RowBufs,
     states: Vec<Mutex<ThreadState>>,
@@ -110,7 +111,7 @@ impl Cpu {
             pool,
             barrier: Barrier::new(threads),
             // Per layer: qkv, attention, its projection, gate and up, down. Then the head.
-            claims: (0..config.layers.len() * 5 + 1).map(|_| AtomicUsize::new(0)).collect(),
+            claims: (0..(config.layers.len() * 5 + 1) * threads).map(|_| Taken::default()).collect(),
             shared: Shared::new(config, max_rows, SMALL, threads).ok_or_else(no_memory)?,
             batch_rows: RowBufs::new(config, max_rows).ok_or_else(no_memory)?,
             states,
@@ -153,7 +154,7 @@ impl Cpu {
             .logits
             .reserve(logits)
             .ok_or(RuntimeError::Memory { what: "logits", bytes: logits * 4 })?;
-        self.claims.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+        self.claims.iter().for_each(Taken::reset);
         self.passes += 1;
         let cpu = &*self;
         let pass = Pass {

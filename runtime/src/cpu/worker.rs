@@ -18,7 +18,8 @@ use quant::{DType, Matrix};
 
 use super::attention::State;
 use super::buffers::RowBufs;
-use super::claims::Claims;
+use super::ahead::Ahead;
+use super::claims::{Claims, share};
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
@@ -112,8 +113,7 @@ impl<'a> Worker<'a> {
 
     /// This thread's share of `n` items.
     fn share(&self, n: usize) -> Range<usize> {
-        let t = self.cpu.threads;
-        n * self.index / t..n * (self.index + 1) / t
+        share(n, self.index, self.cpu.threads)
     }
 
     /// Waits until all rows of `my_rows` of all threads are there; needless where each thread
@@ -127,14 +127,40 @@ impl<'a> Worker<'a> {
     /// Hands out the parts `0..n` of an operation, each to one thread. Every operation that does so
     /// multiplies one set of activations.
     pub(super) fn claim(&mut self, n: usize) -> Claims<'a> {
-        let counter = &self.cpu.claims[self.claims];
+        let threads = self.cpu.threads;
+        let taken = &self.cpu.claims[self.claims * threads..][..threads];
         self.claims += 1;
         self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
         if self.active.len() <= SMALL {
-            Claims::guided(counter, n, self.cpu.threads)
+            Claims::shares(taken, n, self.index)
         } else {
-            Claims::single(counter, n)
+            Claims::single(taken, n)
         }
+    }
+
+    /// Waits for the other threads at the end of an operation. Meanwhile it asks memory for where its
+    /// share of the next operation's weights begins: `side_by_side` matrices of which it takes the same
+    /// rows, or else one after the other.
+    fn wait_and_ask(&self, next: &[&WeightMatrix], side_by_side: bool) {
+        let mut ahead = Ahead::default();
+        if self.active.len() <= SMALL {
+            let unit = if side_by_side { QK } else { STRIP };
+            let parts = |w: &WeightMatrix| w.rows.div_ceil(unit);
+            let total = if side_by_side { parts(next[0]) } else { next.iter().map(|w| parts(w)).sum() };
+            let mut first = share(total, self.index, self.cpu.threads).start;
+            for w in next {
+                if first < parts(w) {
+                    ahead.ask(self.view(w), first * unit);
+                    if !side_by_side {
+                        break;
+                    }
+                } else {
+                    first -= parts(w);
+                }
+            }
+        }
+        self.cpu.barrier.wait_and(|| ahead.step());
+        ahead.rest();
     }
 
     fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
@@ -288,7 +314,7 @@ impl Backend for Worker<'_> {
         let matrices = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
         let ld = c.q_dim() + 2 * c.kv_dim();
         self.matmul(&matrices, h, &self.cpu.shared.qkv, ld, |_| {});
-        self.cpu.barrier.wait();
+        self.wait_and_ask(&[&layer.o], false);
     }
 
     fn rope_store(&mut self, layer: &Layer) {
@@ -370,7 +396,7 @@ impl Backend for Worker<'_> {
         let a = unsafe { self.rows.a_q.rows(&self.rows.a, self.active.len()) };
         let hidden = self.pass.config.hidden;
         self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, |_| {});
-        self.cpu.barrier.wait();
+        self.wait_and_ask(&[&layer.gate, &layer.up], true);
     }
 
     fn residual(&mut self, post: &[f32]) {
@@ -415,7 +441,7 @@ impl Backend for Worker<'_> {
                 }
             }
         }
-        self.cpu.barrier.wait();
+        self.wait_and_ask(&[&layer.down], false);
     }
 
     fn down(&mut self, layer: &Layer) {
@@ -423,7 +449,11 @@ impl Backend for Worker<'_> {
         let g = unsafe { self.cpu.shared.g_q.rows(&self.cpu.shared.g, self.active.len()) };
         let hidden = self.pass.config.hidden;
         self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
-        self.cpu.barrier.wait();
+        let weights = self.pass.weights;
+        match weights.layers.get(layer.index + 1) {
+            Some(next) => self.wait_and_ask(&[&next.q, &next.k, &next.v], false),
+            None => self.wait_and_ask(&[&weights.output], false),
+        }
     }
 
     fn tap(&mut self, depth: usize) {

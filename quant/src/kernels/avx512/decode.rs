@@ -153,7 +153,23 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
     (acc, mins)
 }
 
+/// Where the dwords of `Acts::lo` and `Acts::hi` lie in four blocks: dword `4l + b` is the `l`-th of
+/// the low or high half of block `b`.
+const LO: [i32; 16] = places(0);
+const HI: [i32; 16] = places(4);
+
+const fn places(half: i32) -> [i32; 16] {
+    let mut at = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        at[i] = (i % STEP) as i32 * 8 + half + (i / STEP) as i32;
+        i += 1;
+    }
+    at
+}
+
 /// Lays the activations out for [`step`], the last step padded with zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
@@ -165,34 +181,39 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
         // SAFETY: this very function wrote them, for the same activations.
         return unsafe { std::slice::from_raw_parts(out, steps) };
     }
-    let quads = x.q.as_chunks::<4>().0;
     for s in 0..steps {
-        let mut a = Acts {
-            lo: [[[0; 4]; STEP]; 4],
-            hi: [[[0; 4]; STEP]; 4],
-            scale: [0.0; STEP],
-            init: [0; STEP],
-            minsum: [0.0; STEP],
-            init_hi: [0; STEP],
-        };
-        for i in 0..STEP.min(blocks - s * STEP) {
-            let b = s * STEP + i;
-            for l in 0..4 {
-                a.lo[l][i] = quads[b * 8 + l];
-                a.hi[l][i] = quads[b * 8 + 4 + l];
+        let b = s * STEP;
+        let n = STEP.min(blocks - b);
+        let mut q = [0i8; STEP * QK];
+        q[..n * QK].copy_from_slice(&x.q[b * QK..][..n * QK]);
+        let (mut scale, mut sum, mut sum_hi) = ([0.0f32; STEP], [0i32; STEP], [0i32; STEP]);
+        scale[..n].copy_from_slice(&x.scale[b..][..n]);
+        sum[..n].copy_from_slice(&x.sum[b..][..n]);
+        if F::HALVES {
+            for (i, sum_hi) in sum_hi.iter_mut().enumerate() {
+                *sum_hi = q[i * QK + 16..][..16].iter().map(|&q| i32::from(q)).sum();
             }
-            a.scale[i] = x.scale[b];
-            let sum_hi = if F::HALVES {
-                x.q[b * QK + 16..][..16].iter().map(|&q| i32::from(q)).sum()
-            } else {
-                0
-            };
-            a.init[i] = -F::OFFSET * (x.sum[b] - sum_hi);
-            a.init_hi[i] = -F::OFFSET * sum_hi;
-            a.minsum[i] = x.scale[b] * x.sum[b] as f32;
         }
-        // SAFETY: `out` has room for `steps`, on 64-byte boundaries.
-        unsafe { out.add(s).write(a) };
+        // SAFETY: the arrays are as long as what is read of them; `out` has room for `steps`, on
+        // 64-byte boundaries, and each field of it is as long as what is written.
+        unsafe {
+            let a = _mm512_loadu_si512(q.as_ptr().cast());
+            let b = _mm512_loadu_si512(q.as_ptr().add(64).cast());
+            let dwords = |index: &[i32; 16]| {
+                _mm512_permutex2var_epi32(a, _mm512_loadu_si512(index.as_ptr().cast()), b)
+            };
+            let scale = _mm_loadu_ps(scale.as_ptr());
+            let sum = _mm_loadu_si128(sum.as_ptr().cast());
+            let hi = _mm_loadu_si128(sum_hi.as_ptr().cast());
+            let init = |sum| _mm_mullo_epi32(sum, _mm_set1_epi32(-F::OFFSET));
+            let to = out.add(s);
+            _mm512_store_si512((&raw mut (*to).lo).cast(), dwords(&LO));
+            _mm512_store_si512((&raw mut (*to).hi).cast(), dwords(&HI));
+            _mm_store_ps((&raw mut (*to).scale).cast(), scale);
+            _mm_store_si128((&raw mut (*to).init).cast(), init(_mm_sub_epi32(sum, hi)));
+            _mm_store_ps((&raw mut (*to).minsum).cast(), _mm_mul_ps(scale, _mm_cvtepi32_ps(sum)));
+            _mm_store_si128((&raw mut (*to).init_hi).cast(), init(hi));
+        }
     }
     // SAFETY: all of them were just written.
     unsafe { std::slice::from_raw_parts(out, steps) }
