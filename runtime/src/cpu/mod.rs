@@ -111,7 +111,9 @@ impl Cpu {
             pool,
             barrier: Barrier::new(threads),
             // Per layer: qkv, attention, its projection, gate and up, down. Then the head.
-            claims: (0..(config.layers.len() * 5 + 1) * threads).map(|_| Taken::default()).collect(),
+            claims: (0..(config.layers.len() * 5 + 1) * threads)
+                .map(|_| Taken::default())
+                .collect(),
             shared: Shared::new(config, max_rows, SMALL, threads).ok_or_else(no_memory)?,
             batch_rows: RowBufs::new(config, max_rows).ok_or_else(no_memory)?,
             states,

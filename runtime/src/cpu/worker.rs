@@ -16,9 +16,9 @@ use quant::codec::{QK, decode_row};
 use quant::kernels::{Input, Rows, Scratch};
 use quant::{DType, Matrix};
 
+use super::ahead::Ahead;
 use super::attention::State;
 use super::buffers::RowBufs;
-use super::ahead::Ahead;
 use super::claims::{Claims, share};
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
@@ -146,7 +146,8 @@ impl<'a> Worker<'a> {
         if self.active.len() <= SMALL {
             let unit = if side_by_side { QK } else { STRIP };
             let parts = |w: &WeightMatrix| w.rows.div_ceil(unit);
-            let total = if side_by_side { parts(next[0]) } else { next.iter().map(|w| parts(w)).sum() };
+            let total =
+                if side_by_side { parts(next[0]) } else { next.iter().map(|w| parts(w)).sum() };
             let mut first = share(total, self.index, self.cpu.threads).start;
             for w in next {
                 if first < parts(w) {

@@ -1,12 +1,108 @@
 //! Activations to int8 blocks of 32, bit for bit what scalar does.
+//!
+//! Four blocks at a time, so that maxima and sums are taken across the lanes of all four together, and
+//! the divisions are one each.
 
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
 
+/// Blocks that are quantized together.
+const FOUR: usize = 4;
+/// A smaller scale than this has a reciprocal that may overflow.
+const LEAST: f32 = 1e-37;
+
 /// `q`, `scale` and `sum` are as long as `x.len()` says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
+    let (fours, rest) = x.as_chunks::<{ FOUR * QK }>();
+    let (q_fours, q_rest) = q.as_chunks_mut::<{ FOUR * QK }>();
+    let (scale_fours, scale_rest) = scale.as_chunks_mut::<FOUR>();
+    let (sum_fours, sum_rest) = sum.as_chunks_mut::<FOUR>();
+    for (i, x) in fours.iter().enumerate() {
+        if !four(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]) {
+            each(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]);
+        }
+    }
+    each(rest, q_rest, scale_rest, sum_rest);
+}
+
+/// Four blocks of ordinary numbers. `false`, and nothing written, where there are others: infinities and
+/// NaNs, or so small ones that the reciprocals of their scales are no numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn four(
+    x: &[f32; FOUR * QK],
+    q: &mut [i8; FOUR * QK],
+    scale: &mut [f32; FOUR],
+    sum: &mut [i32; FOUR],
+) -> bool {
+    let mut v = [[_mm512_setzero_ps(); 2]; FOUR];
+    let mut max = [_mm_setzero_ps(); FOUR];
+    let mut numbers = 0xFFFF;
+    for b in 0..FOUR {
+        // SAFETY: block b has 32 floats.
+        v[b] = unsafe {
+            let p = x.as_ptr().add(b * QK);
+            [_mm512_loadu_ps(p), _mm512_loadu_ps(p.add(16))]
+        };
+        numbers &= _mm512_cmp_ps_mask::<_CMP_ORD_Q>(v[b][0], v[b][1]);
+        let m = _mm512_max_ps(_mm512_abs_ps(v[b][0]), _mm512_abs_ps(v[b][1]));
+        let m = _mm256_max_ps(_mm512_castps512_ps256(m), _mm512_extractf32x8_ps::<1>(m));
+        max[b] = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
+    }
+    // Element b: the maximum of block b.
+    let m01 = _mm_max_ps(_mm_unpacklo_ps(max[0], max[1]), _mm_unpackhi_ps(max[0], max[1]));
+    let m23 = _mm_max_ps(_mm_unpacklo_ps(max[2], max[3]), _mm_unpackhi_ps(max[2], max[3]));
+    let m = _mm_max_ps(_mm_movelh_ps(m01, m23), _mm_movehl_ps(m23, m01));
+    let d = _mm_div_ps(m, _mm_set1_ps(127.0));
+    let zero = _mm_cmp_ps_mask::<_CMP_EQ_OQ>(d, _mm_setzero_ps());
+    let small = _mm_cmp_ps_mask::<_CMP_LT_OQ>(d, _mm_set1_ps(LEAST));
+    let infinite = _mm_cmp_ps_mask::<_CMP_EQ_OQ>(d, _mm_set1_ps(f32::INFINITY));
+    if numbers != 0xFFFF || (small & !zero) | infinite != 0 {
+        return false;
+    }
+    let id = _mm_maskz_div_ps(!zero & 0xF, _mm_set1_ps(1.0), d);
+    let id = _mm512_castps128_ps512(id);
+    // No product is further from zero than 127 and a rounding of it.
+    let mut words = [_mm512_setzero_si512(); FOUR];
+    for b in 0..FOUR {
+        let id = _mm512_permutexvar_ps(_mm512_set1_epi32(b as i32), id);
+        let lo = _mm512_cvtps_epi32(_mm512_mul_ps(v[b][0], id));
+        let hi = _mm512_cvtps_epi32(_mm512_mul_ps(v[b][1], id));
+        words[b] = _mm512_packs_epi32(lo, hi);
+    }
+    // Lane l of two blocks' packed bytes: the quads l of both halves of one, then of the other.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let ones = _mm512_set1_epi8(1);
+    let mut sums = [_mm512_setzero_si512(); 2];
+    for pair in 0..2 {
+        let bytes = _mm512_packs_epi16(words[2 * pair], words[2 * pair + 1]);
+        let bytes = _mm512_permutexvar_epi32(order, bytes);
+        // SAFETY: two blocks have 64 bytes.
+        unsafe { _mm512_storeu_si512(q.as_mut_ptr().add(pair * 2 * QK).cast(), bytes) };
+        let s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes);
+        let s = _mm512_add_epi32(s, _mm512_shuffle_epi32::<0x4E>(s));
+        sums[pair] = _mm512_add_epi32(s, _mm512_shuffle_epi32::<0xB1>(s));
+    }
+    // A block has two lanes, each full of its sum.
+    let first = _mm512_setr_epi32(0, 8, 16, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    let second = _mm512_add_epi32(first, _mm512_set1_epi32(4));
+    let s = _mm512_add_epi32(
+        _mm512_permutex2var_epi32(sums[0], first, sums[1]),
+        _mm512_permutex2var_epi32(sums[0], second, sums[1]),
+    );
+    // SAFETY: both hold four.
+    unsafe {
+        _mm_storeu_ps(scale.as_mut_ptr(), d);
+        _mm_storeu_si128(sum.as_mut_ptr().cast(), _mm512_castsi512_si128(s));
+    }
+    true
+}
+
+/// Block by block, whatever the numbers are.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn each(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
     let blocks = x.chunks_exact(QK).zip(q.chunks_exact_mut(QK)).zip(scale).zip(sum);
     for (((x, q), scale), sum) in blocks {
         // SAFETY: both halves lie within the block's 32 floats.

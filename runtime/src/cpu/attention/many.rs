@@ -51,11 +51,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     many.scores.resize(BLOCK * rows, 0.0);
     many.q.clear();
     many.q.resize(pad * rows, 0.0);
-    for (r, q) in job.q.chunks_exact(pad).enumerate() {
-        for (d, q) in q.iter().enumerate() {
-            many.q[d * rows + r] = *q;
-        }
-    }
+    transpose(job.q, pad, &mut many.q, rows);
     many.sees.clear();
     many.sees.resize(2 * rows, 0.0);
     for (r, sees) in job.visible.iter().enumerate() {
@@ -77,9 +73,24 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     }
     state.acc.clear();
     state.acc.resize(rows * pad, 0.0);
-    for (d, from) in state.many.acc.chunks_exact(rows).enumerate() {
-        for (to, v) in state.acc[d..].iter_mut().step_by(pad).zip(from) {
-            *to = *v;
+    transpose(&state.many.acc, rows, &mut state.acc, pad);
+}
+
+/// `to[j][i] = from[i][j]`: rows of `width` floats become columns of rows of `height`, which may be more
+/// than there are. In squares, whose lines stay in the first-level cache.
+fn transpose(from: &[f32], width: usize, to: &mut [f32], height: usize) {
+    /// A line of floats.
+    const SIDE: usize = 16;
+    assert!(from.len() <= width * height && to.len() == width * height);
+    for (i0, from) in from.chunks(SIDE * width).enumerate() {
+        for j0 in (0..width).step_by(SIDE) {
+            let side = SIDE.min(width - j0);
+            for (i, from) in from.chunks_exact(width).enumerate() {
+                let column = i0 * SIDE + i;
+                for (j, v) in from[j0..j0 + side].iter().enumerate() {
+                    to[(j0 + j) * height + column] = *v;
+                }
+            }
         }
     }
 }
