@@ -229,6 +229,13 @@ pub fn ask_for(bytes: &[u8]) {
     prefetch::prefetch_slice_l2(bytes);
 }
 
+/// Asks for memory that will be written soon: what another core has in its caches takes as long to get as
+/// memory, and stores wait for it one after the other. Nothing is read or written.
+#[inline]
+pub fn ask_to_write<T>(to: &[T]) {
+    prefetch::prefetch_slice_write(to);
+}
+
 /// `LAPIDARY_ISA` names no instruction set of this CPU.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this CPU has no {name:?} kernels; it has {}",

@@ -172,7 +172,8 @@ impl Shape {
     ) {
         let stride = self.pack_bytes(tokens);
         let quants = q.as_chunks::<GROUP>().0;
-        for (g, (q, out)) in quants.iter().zip(out.chunks_exact_mut(stride)).enumerate() {
+        for (g, q) in quants.iter().enumerate() {
+            let out = &mut out[g * stride..][..stride];
             let b = g * GROUP / QK;
             let (scale, sum) = match GROUP {
                 QK => (scale[b], sum[b]),

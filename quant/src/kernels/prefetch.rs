@@ -51,6 +51,32 @@ fn prefetch_l2<T>(p: *const T) {
     let _ = p;
 }
 
+/// Asks for the line at `p` in order to write to it.
+#[inline(always)]
+fn prefetch_write<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching reads nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(p.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: prefetching reads nothing, whatever the address.
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{p}]", p = in(reg) p, options(nostack, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = p;
+}
+
+/// Asks for all the lines of a slice in order to write to them.
+#[inline]
+pub(super) fn prefetch_slice_write<T>(s: &[T]) {
+    for line in 0..size_of_val(s).div_ceil(64) {
+        prefetch_write(s.as_ptr().wrapping_byte_add(64 * line));
+    }
+}
+
 /// Asks for all the lines of a slice, into the first-level cache.
 pub(super) fn prefetch_slice<T>(s: &[T]) {
     for line in 0..size_of_val(s).div_ceil(64) {

@@ -65,6 +65,12 @@ impl Quantized {
         }
     }
 
+    /// Asks for some columns of row `t`, which will be written soon.
+    #[inline]
+    pub(crate) fn ask_to_write(&self, t: usize, columns: Range<usize>) {
+        self.q.ask_to_write(t * self.cols + columns.start..t * self.cols + columns.end);
+    }
+
     /// The first `n` rows for reading, beside their f32 form.
     ///
     /// # Safety

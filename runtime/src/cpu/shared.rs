@@ -48,6 +48,14 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
         Some(())
     }
 
+    /// Asks for a range that this thread will write soon, as far as there is one.
+    #[inline]
+    pub(crate) fn ask_to_write(&self, r: Range<usize>) {
+        if let Some(cells) = self.cells.get(r) {
+            quant::kernels::ask_to_write(cells);
+        }
+    }
+
     /// # Safety
     /// No thread writes this range before the next barrier.
     #[inline]

@@ -31,6 +31,9 @@ use crate::weights::{Layer, WeightMatrix, Weights};
 /// Rows of a strip of the kernels.
 const STRIP: usize = 16;
 
+/// Rows between one whose results are written and the one whose place is asked for.
+const WRITE_AHEAD: usize = 8;
+
 /// What a thread keeps from token to token.
 pub(crate) struct ThreadState {
     /// Its own row buffers, for small batches.
@@ -237,6 +240,7 @@ impl<'a> Worker<'a> {
         finish(&mut self.tile[..n * len]);
         for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
             let at = t * ld + first;
+            out.ask_to_write(at + WRITE_AHEAD * ld..at + WRITE_AHEAD * ld + len);
             // SAFETY: these columns belong to the claim.
             unsafe { out.write(at..at + len) }.copy_from_slice(from);
         }
@@ -432,6 +436,7 @@ impl Backend for Worker<'_> {
             // In the form that the next matmul wants, while it is at hand.
             for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
                 if quantize {
+                    self.cpu.shared.g_q.ask_to_write(t + WRITE_AHEAD, rows.clone());
                     // SAFETY: these columns belong to the claim; parts are whole blocks.
                     let (q, scale, sum) = unsafe { self.cpu.shared.g_q.part(t, rows.clone()) };
                     self.cpu.kernels.quantize(from, q, scale, sum);

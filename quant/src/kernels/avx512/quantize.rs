@@ -24,7 +24,9 @@ pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i3
             each(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]);
         }
     }
-    each(rest, q_rest, scale_rest, sum_rest);
+    if !rest.is_empty() {
+        each(rest, q_rest, scale_rest, sum_rest);
+    }
 }
 
 /// Four blocks of ordinary numbers. `false`, and nothing written, where there are others: infinities and
@@ -103,22 +105,26 @@ fn four(
 /// Block by block, whatever the numbers are.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn each(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
-    let blocks = x.chunks_exact(QK).zip(q.chunks_exact_mut(QK)).zip(scale).zip(sum);
-    for (((x, q), scale), sum) in blocks {
+    // By index: iterators over several slices become calls where they are not inlined.
+    let (x, q) = (x.as_chunks::<QK>().0, q.as_chunks_mut::<QK>().0);
+    for b in 0..x.len() {
+        let (x, q) = (&x[b], &mut q[b]);
         // SAFETY: both halves lie within the block's 32 floats.
-        let (a, b) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16))) };
+        let lo = unsafe { _mm512_loadu_ps(x.as_ptr()) };
+        // SAFETY: likewise.
+        let hi = unsafe { _mm512_loadu_ps(x.as_ptr().add(16)) };
         // `max` returns its second operand when the first is NaN: NaNs are ignored.
         let zero = _mm512_setzero_ps();
-        let m = _mm512_max_ps(_mm512_abs_ps(b), _mm512_max_ps(_mm512_abs_ps(a), zero));
+        let m = _mm512_max_ps(_mm512_abs_ps(hi), _mm512_max_ps(_mm512_abs_ps(lo), zero));
         let d = _mm512_reduce_max_ps(m) / 127.0;
         let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let (a, b) = (round(a, id), round(b, id));
-        *scale = d;
-        *sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+        let (lo, hi) = (round(lo, id), round(hi, id));
+        scale[b] = d;
+        sum[b] = _mm512_reduce_add_epi32(_mm512_add_epi32(lo, hi));
         // SAFETY: both halves lie within the block's 32 bytes.
         unsafe {
-            _mm_storeu_si128(q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(a));
-            _mm_storeu_si128(q.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(b));
+            _mm_storeu_si128(q.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(lo));
+            _mm_storeu_si128(q.as_mut_ptr().add(16).cast(), _mm512_cvtepi32_epi8(hi));
         }
     }
 }
