@@ -1,6 +1,7 @@
 //! An opened device: buffers, and what becomes of failures.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::error::GpuError;
+use super::kept::Kept;
 use super::pipelines::Pipelines;
 
 /// The first failure that nobody was there to receive.
@@ -54,6 +56,12 @@ impl Device {
         Device { name, real, memory, max_binding, device, queue, failure, pipelines }
     }
 
+    /// The device, keeping its compiled pipelines in a file.
+    pub(super) fn keeping(mut self, file: Option<PathBuf>) -> Self {
+        self.pipelines.kept = file.map(|file| Kept::open(&self.device, file));
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -67,6 +75,12 @@ impl Device {
     /// Bytes of its memory, as far as that is known.
     pub fn memory(&self) -> Option<u64> {
         self.memory
+    }
+
+    /// Loses the device, as a driver's reset would: for tests of what happens then.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        self.device.destroy();
     }
 
     /// Does `work`, which asks the device for things, and says what failed in it.
