@@ -86,6 +86,8 @@ impl Test {
 struct Outcome {
     name: String,
     test: Test,
+    /// Tokens in the context before it.
+    #[cfg(feature = "gpu")]
     depth: usize,
     tokens_per_second: Vec<f64>,
     /// Decode: bytes of weights and cache read, GB/s. Prefill: multiply-adds of the matmuls, GOPS.
@@ -170,6 +172,7 @@ impl Bench {
         let mut out = Outcome {
             name: test.name(depth),
             test,
+            #[cfg(feature = "gpu")]
             depth,
             tokens_per_second: Vec::new(),
             rate: Vec::new(),

@@ -51,7 +51,10 @@ impl Device {
         let failure = Failure::default();
         let (errors, losses) = (failure.clone(), failure.clone());
         device.on_uncaptured_error(Arc::new(move |e| note(&errors, false, e.to_string())));
-        device.set_device_lost_callback(move |_, why| note(&losses, true, why));
+        device.set_device_lost_callback(move |reason, why| {
+            let why = if why.is_empty() { format!("{reason:?}").to_lowercase() } else { why };
+            note(&losses, true, why);
+        });
         let pipelines = Pipelines::default();
         Device { name, real, memory, max_binding, device, queue, failure, pipelines }
     }

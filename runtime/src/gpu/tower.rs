@@ -1,6 +1,6 @@
 //! The layers of a vision tower on a device.
 //!
-//! Where patches become rows and rows become features it is the CPU's work, a hundredth of all; in
+//! Where patches become rows and rows become features it is the CPU's work, a thousandth of all; in
 //! between goes the residual stream. Attention is the text model's, over a cache that holds all
 //! patches and whose every row sees all of them: its angles are zero.
 
