@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use quant::kernels::Kernels;
-use runtime::Model;
 use runtime::chat::Part;
 use runtime::vision::{ImageCache, ImageRows, VisionOptions, VisionTower, find_mmproj};
+use runtime::{Model, Session};
 use vision::{PanAndScan, Preprocessor, Rgb};
 
 use crate::args::PictureArgs;
@@ -24,6 +24,9 @@ pub(crate) struct Eyes {
     scan: Option<PanAndScan>,
     threads: Option<usize>,
     tower: Option<ImageCache>,
+    /// What the tower runs on, where it is not the CPU.
+    #[cfg(feature = "gpu")]
+    device: Option<Arc<runtime::gpu::Device>>,
 }
 
 /// A picture as the model sees it.
@@ -43,7 +46,27 @@ impl Sight {
 impl Eyes {
     /// Eyes for a model. Nothing is opened yet.
     pub(crate) fn new(model: Arc<Model>, args: &PictureArgs, threads: Option<usize>) -> Self {
-        Eyes { model, mmproj: args.mmproj.clone(), scan: args.scan(), threads, tower: None }
+        Eyes {
+            model,
+            mmproj: args.mmproj.clone(),
+            scan: args.scan(),
+            threads,
+            tower: None,
+            #[cfg(feature = "gpu")]
+            device: None,
+        }
+    }
+
+    /// Eyes on the GPU that all of the model is on, if it is on one.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn beside(mut self, session: &Session) -> Self {
+        self.device = session.gpu().filter(|gpu| gpu.has_all()).map(|gpu| gpu.device().clone());
+        self
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    pub(crate) fn beside(self, _session: &Session) -> Self {
+        self
     }
 
     /// Looks at each picture, in order.
@@ -86,7 +109,8 @@ impl Eyes {
             None => find(self.model.path())?,
         };
         let options = VisionOptions { threads: self.threads, kernels: Kernels::from_env()? };
-        let tower = VisionTower::open_with(&path, &options)?;
+        #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
+        let mut tower = VisionTower::open_with(&path, &options)?;
         let (made_for, hidden) = (tower.config().projection_dim, self.model.config().hidden);
         if made_for != hidden {
             bail!(
@@ -94,6 +118,15 @@ impl Eyes {
                 path.display(),
                 self.model.path().display()
             );
+        }
+        #[cfg(feature = "gpu")]
+        if let Some(device) = &self.device {
+            let on_cpu = |e: &runtime::gpu::GpuError| {
+                eprintln!("lapidary: {e}\nlapidary: looking at pictures on the CPU");
+            };
+            if let Err(e) = tower.use_gpu(device, on_cpu) {
+                on_cpu(&e);
+            }
         }
         self.tower = Some(ImageCache::new(tower, REMEMBERED));
         Ok(())

@@ -25,7 +25,8 @@ fn demo() -> &'static str {
 }
 
 fn lapidary(args: &[&str]) -> Output {
-    Command::cargo_bin("lapidary").unwrap().args(args).output().unwrap()
+    let mut program = Command::cargo_bin("lapidary").unwrap();
+    program.env("LAPIDARY_PIPELINE_CACHE", "off").args(args).output().unwrap()
 }
 
 fn stdout(out: &Output) -> String {
@@ -174,14 +175,16 @@ fn a_gpu_is_used_when_asked_for() {
     assert!(stderr(&unknown).contains("\"no such card\""), "{}", stderr(&unknown));
     let want = stdout(&ask("cpu", &[]));
     assert_eq!(stdout(&ask("0", &[])), want);
+    assert_eq!(stdout(&ask("gpu", &["--kv", "q8_0"])), want);
     let mixed = ask("gpu", &["--gpu-layers", "2"]);
     assert_eq!(stdout(&mixed), want);
     assert!(stderr(&mixed).contains("2 of 6 layers are on the GPU"), "{}", stderr(&mixed));
-    let bench =
-        ["bench", demo(), "-p", "16", "-n", "2", "-r", "1", "-o", "json", "--device", "gpu"];
+    let bench = ["bench", demo(), "--device", "gpu", "-p16", "-n2", "-r1", "-d", "0", "-o", "json"];
     let out = lapidary(&bench);
     let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert!(json["machine"]["gpu"].is_string(), "{}", stderr(&out));
+    assert!(json["tests"][1]["token"]["weight_bytes"].as_u64() > Some(1 << 20), "{json}");
+    assert!(stdout(&lapidary(&bench[..7])).contains("TFLOP/s"));
 }
 
 #[test]

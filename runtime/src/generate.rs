@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::RuntimeError;
 use crate::lookup::Lookup;
 use crate::prompt::{Prompt, PromptSlice};
-use crate::sampler::Sampler;
+use crate::sampler::{Candidate, Sampler};
 use crate::session::Session;
 use crate::tokenizer::StreamDecoder;
 
@@ -39,6 +39,41 @@ pub struct Generated {
     pub prompt_time: Duration,
     /// Time spent after the first token.
     pub decode_time: Duration,
+}
+
+/// What is known of the next token.
+enum Next<'a> {
+    /// It.
+    Token(u32),
+    /// The likeliest ones, which a draw depends on alone.
+    Top(Vec<Candidate>),
+    /// The logits after the last token that is no draft, and after each that is.
+    Logits(&'a [f32]),
+}
+
+/// Appends `pending`, whose end is `draft`. After one token, without drafts, a GPU chooses the next
+/// one, or those that it is drawn from.
+fn next<'s>(
+    session: &'s mut Session,
+    sampler: &Sampler,
+    pending: &Prompt,
+    draft: &[u32],
+    drafts: bool,
+    cancel: &AtomicBool,
+) -> Result<Next<'s>, RuntimeError> {
+    let alone = !drafts && pending.as_slice().images().next().is_none();
+    if let (true, [token]) = (alone, pending.tokens()) {
+        if sampler.is_greedy() {
+            if let Some(next) = session.next_greedy(0, *token, cancel)? {
+                return Ok(Next::Token(next));
+            }
+        } else if let Some(k) = sampler.top_k(session.model().weights().vocab())
+            && let Some(top) = session.next_top(0, *token, k, cancel)?
+        {
+            return Ok(Next::Top(top));
+        }
+    }
+    session.append_tail(0, pending, draft.len() + 1, cancel).map(Next::Logits)
 }
 
 /// A session with one sequence, which remembers what the cache holds: a prompt that begins like
@@ -120,17 +155,17 @@ impl Generator {
                 break;
             }
             let (rows, pass) = (pending.len(), Instant::now());
-            let chosen = self.chosen(sampler, &pending)?;
-            let logits = match chosen {
-                Some(_) => Ok(&[][..]),
-                None => self.session.append_tail(0, &pending, draft.len() + 1, cancel),
-            };
-            let logits = match logits {
-                Ok(logits) => logits,
+            let drafts = self.lookup.is_some();
+            let next = match next(&mut self.session, sampler, &pending, &draft, drafts, cancel) {
+                Ok(next) => next,
                 Err(RuntimeError::Cancelled) => {
-                    // Whole batches were read: remember which.
-                    let read = self.session.cache().len(0) - self.cached.len();
-                    self.cached.extend(pending.as_slice().split_at(read).0);
+                    // Whole batches were read: remember which. (Fewer than before, where they had
+                    // to be read again.)
+                    let len = self.session.cache().len(0);
+                    match len.checked_sub(self.cached.len()) {
+                        Some(read) => self.cached.extend(pending.as_slice().split_at(read).0),
+                        None => self.cached.truncate(len),
+                    }
                     done.stop = Stop::Cancelled;
                     break;
                 }
@@ -147,9 +182,10 @@ impl Generator {
             pending.truncate(0);
             let mut right = 0;
             let last = loop {
-                let next = match chosen {
-                    Some(next) => next,
-                    None => sampler.sample(&logits[right * vocab..][..vocab])?,
+                let next = match &next {
+                    Next::Token(token) => *token,
+                    Next::Top(candidates) => sampler.sample_top(candidates)?,
+                    Next::Logits(logits) => sampler.sample(&logits[right * vocab..][..vocab])?,
                 };
                 sampler.accept(next);
                 if tokenizer.is_eos(next) {
@@ -190,20 +226,6 @@ impl Generator {
         }
         done.decode_time = start.elapsed().saturating_sub(done.prompt_time);
         Ok(done)
-    }
-
-    /// The next token where a GPU chooses it: after one token, always the likeliest, without drafts.
-    fn chosen(&mut self, s: &Sampler, pending: &Prompt) -> Result<Option<u32>, RuntimeError> {
-        match pending.tokens() {
-            [token]
-                if s.is_greedy()
-                    && self.lookup.is_none()
-                    && pending.as_slice().images().next().is_none() =>
-            {
-                self.session.next_greedy(0, *token)
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Cuts the cache back to what it has in common with `prompt`, at least one position short of

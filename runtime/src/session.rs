@@ -1,5 +1,9 @@
 //! A model with a cache: tokens in, logits out.
 
+#[cfg(feature = "gpu")]
+mod failover;
+mod next;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,6 +38,11 @@ pub struct SessionOptions {
     /// or as many as its memory holds.
     #[cfg(feature = "gpu")]
     pub gpu_layers: Option<usize>,
+    /// Called when the device fails at work (it is lost, has no more memory, refuses a shader): the
+    /// session then goes on on the CPU, which reads again what the cache held. `None`: such a
+    /// failure is returned.
+    #[cfg(feature = "gpu")]
+    pub on_gpu_failure: Option<fn(&crate::gpu::GpuError)>,
 }
 
 impl Default for SessionOptions {
@@ -49,6 +58,8 @@ impl Default for SessionOptions {
             gpu: None,
             #[cfg(feature = "gpu")]
             gpu_layers: None,
+            #[cfg(feature = "gpu")]
+            on_gpu_failure: None,
         }
     }
 }
@@ -62,6 +73,9 @@ pub struct Session {
     cpu: Cpu,
     #[cfg(feature = "gpu")]
     gpu: Option<crate::gpu::Gpu>,
+    /// What a failing GPU would take with it, where the CPU is to go on.
+    #[cfg(feature = "gpu")]
+    history: Option<failover::History>,
     cache: KvCache,
     batch: Batch,
 }
@@ -87,11 +101,15 @@ impl Session {
             }
             None => None,
         };
+        #[cfg(feature = "gpu")]
+        let tell = options.on_gpu_failure.filter(|_| gpu.is_some());
         Ok(Session {
             model,
             cpu,
             #[cfg(feature = "gpu")]
             gpu,
+            #[cfg(feature = "gpu")]
+            history: tell.map(|tell| failover::History::new(tell, cache.sequences())),
             cache,
             batch: Batch::default(),
         })
@@ -112,7 +130,7 @@ impl Session {
         &self.cpu
     }
 
-    /// The GPU that the model runs on, where it does.
+    /// The GPU that the model runs on, where it does, and has not failed.
     #[cfg(feature = "gpu")]
     pub fn gpu(&self) -> Option<&crate::gpu::Gpu> {
         self.gpu.as_ref()
@@ -129,7 +147,12 @@ impl Session {
 
     /// Forgets positions from `len` on; see [`KvCache::truncate`]. Returns how many are left.
     pub fn truncate(&mut self, seq: usize, len: usize) -> usize {
-        self.cache.truncate(seq, len)
+        let left = self.cache.truncate(seq, len);
+        #[cfg(feature = "gpu")]
+        if let Some(history) = &mut self.history {
+            history.truncate(seq, left);
+        }
+        left
     }
 
     /// Runs one batch of at most [`Cpu::max_rows`] rows, of any sequences. Returns the logits of
@@ -142,45 +165,44 @@ impl Session {
     /// # Panics
     /// When the rows of an image are of different sequences.
     pub fn forward(&mut self, batch: &Batch) -> Result<&[f32], RuntimeError> {
+        self.compute(batch, None)?;
+        Ok(self.logits(batch.wanted.len() * self.model.weights().vocab()))
+    }
+
+    /// As [`Session::forward`], the logits left where [`Session::logits`] finds them. `cancel` can
+    /// end what a failed GPU leaves to be done again.
+    fn compute(&mut self, batch: &Batch, cancel: Option<&AtomicBool>) -> Result<(), RuntimeError> {
         check(&self.model, &self.cache, batch)?;
+        self.advance(batch);
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &mut self.gpu {
+            match gpu.forward(&self.model, batch) {
+                Ok(out) => {
+                    if !gpu.has_all() {
+                        let before = Before { layers: gpu.layers(), x: &out };
+                        self.cpu.forward(&self.model, batch, &self.cache, before)?;
+                    }
+                    if let Some(history) = &mut self.history {
+                        history.record(batch);
+                    }
+                    return Ok(());
+                }
+                Err(failure) => {
+                    self.fail_over(failure, cancel)?;
+                    self.advance(batch);
+                }
+            }
+        }
+        let _ = cancel;
+        self.cpu.forward(&self.model, batch, &self.cache, Before::default())?;
+        Ok(())
+    }
+
+    /// The cache is about to hold these rows.
+    fn advance(&mut self, batch: &Batch) {
         for row in &batch.rows {
             self.cache.set_len(row.seq, row.pos + 1);
         }
-        #[cfg(feature = "gpu")]
-        if let Some(gpu) = &mut self.gpu {
-            let out = gpu.forward(&self.model, batch)?;
-            if gpu.has_all() {
-                return Ok(gpu.logits(batch.wanted.len() * self.model.weights().vocab()));
-            }
-            let before = Before { layers: gpu.layers(), x: &out };
-            return self.cpu.forward(&self.model, batch, &self.cache, before);
-        }
-        self.cpu.forward(&self.model, batch, &self.cache, Before::default())
-    }
-
-    /// Appends a token and returns the likeliest one after it, where a GPU can choose that itself:
-    /// it then goes on with it before it is asked. `None`, and nothing done, where it can't.
-    ///
-    /// # Errors
-    /// As [`Session::forward`].
-    pub fn next_greedy(&mut self, seq: usize, token: u32) -> Result<Option<u32>, RuntimeError> {
-        #[cfg(feature = "gpu")]
-        if let Some(gpu) = self.gpu.as_mut().filter(|gpu| gpu.has_all()) {
-            if seq >= self.cache.sequences() {
-                return Err(RuntimeError::Sequence { seq, seqs: self.cache.sequences() });
-            }
-            let row = Row { token, seq, pos: self.cache.len(seq) };
-            self.batch.clear();
-            self.batch.push(row, true);
-            check(&self.model, &self.cache, &self.batch)?;
-            let more = row.pos + 1 < self.cache.context();
-            // The position after this one is stored as well, for now.
-            self.cache.set_len(seq, row.pos + 1 + usize::from(more));
-            self.cache.set_len(seq, row.pos + 1);
-            return Ok(Some(gpu.next_greedy(&self.model, row, more)?));
-        }
-        let _ = (seq, token);
-        Ok(None)
     }
 
     /// Appends tokens and images to a sequence, in batches that cut no image, and returns the
@@ -224,7 +246,8 @@ impl Session {
             }
             let part;
             (part, rest) = rest.split_at(rest.whole(max));
-            self.run(seq, part, |at| rest.is_empty() && at + tail >= part.len())?;
+            let wanted = |at| rest.is_empty() && at + tail >= part.len();
+            self.run(seq, part, wanted, Some(cancel))?;
         }
         let vocab = self.model.weights().vocab();
         Ok(self.logits(tail * vocab))
@@ -252,7 +275,7 @@ impl Session {
             };
             let part;
             (part, rest) = rest.split_at(at);
-            self.run(seq, part, |_| true)?;
+            self.run(seq, part, |_| true, None)?;
             let vocab = self.model.weights().vocab();
             each(self.logits(part.len() * vocab))?;
         }
@@ -278,17 +301,28 @@ impl Session {
             batch.push(Row { token, seq, pos: start + i }, true);
         }
         check(&self.model, &self.cache, &batch)?;
-        self.cache.set_len(seq, start + tokens.len());
+        self.advance(&batch);
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &mut self.gpu {
-            let mut first = gpu.residuals(&self.model, &batch)?;
-            if !gpu.has_all() {
-                let depth = batch.rows.len() * self.model.config().hidden;
-                let before = Before { layers: gpu.layers(), x: &first[gpu.layers() * depth..] };
-                let all = self.cpu.residuals(&self.model, &batch, &self.cache, before)?;
-                first.extend_from_slice(&all[first.len()..]);
+            match gpu.residuals(&self.model, &batch) {
+                Ok(mut first) => {
+                    if !gpu.has_all() {
+                        let depth = batch.rows.len() * self.model.config().hidden;
+                        let x = &first[gpu.layers() * depth..];
+                        let before = Before { layers: gpu.layers(), x };
+                        let all = self.cpu.residuals(&self.model, &batch, &self.cache, before)?;
+                        first.extend_from_slice(&all[first.len()..]);
+                    }
+                    if let Some(history) = &mut self.history {
+                        history.record(&batch);
+                    }
+                    return Ok(first);
+                }
+                Err(failure) => {
+                    self.fail_over(failure, None)?;
+                    self.advance(&batch);
+                }
             }
-            return Ok(first);
         }
         self.cpu.residuals(&self.model, &batch, &self.cache, Before::default())
     }
@@ -300,6 +334,7 @@ impl Session {
         seq: usize,
         part: PromptSlice<'_>,
         wanted: impl Fn(usize) -> bool,
+        cancel: Option<&AtomicBool>,
     ) -> Result<(), RuntimeError> {
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
@@ -311,7 +346,7 @@ impl Session {
                 batch.place_image(image.clone());
             }
         }
-        let result = self.forward(&batch).map(|_| ());
+        let result = self.compute(&batch, cancel);
         self.batch = batch;
         result
     }

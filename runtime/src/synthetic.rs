@@ -121,6 +121,23 @@ impl Shape {
     /// [`RuntimeError::Gguf`] when a row of this shape is not whole blocks of the type,
     /// [`RuntimeError::Memory`].
     pub fn model(&self, dtype: DType, embed: DType) -> Result<Model, RuntimeError> {
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+        self.with(dtype, embed, |dtype, bytes| fill(dtype, bytes, &mut rng))
+    }
+
+    /// As [`Shape::model`], all weights zero: for counting. Takes hardly any memory, as no page of
+    /// the weights is touched.
+    #[cfg(all(test, feature = "gpu"))]
+    pub(crate) fn outline(&self, dtype: DType, embed: DType) -> Result<Model, RuntimeError> {
+        self.with(dtype, embed, |_, _| {})
+    }
+
+    fn with(
+        &self,
+        dtype: DType,
+        embed: DType,
+        mut fill: impl FnMut(DType, &mut [u8]),
+    ) -> Result<Model, RuntimeError> {
         let label = format!("{} {dtype}, embedding {embed}, random weights", self.name);
         let tensors = self.tensors(dtype, embed);
         let layout = Layout::new(&self.metadata(), &tensors)
@@ -129,10 +146,9 @@ impl Shape {
         let no_memory = |_| RuntimeError::Memory { what: "random weights", bytes };
         let mut file = mapping::memory(bytes).map_err(no_memory)?;
         file[..layout.header.len()].copy_from_slice(&layout.header);
-        let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
         for (t, &offset) in tensors.iter().zip(&layout.offsets) {
             let bytes = t.bytes().expect("laid out before") as usize;
-            fill(t.dtype, &mut file[offset as usize..][..bytes], &mut rng);
+            fill(t.dtype, &mut file[offset as usize..][..bytes]);
         }
         Model::from_map(label, file.make_read_only().map_err(no_memory)?)
     }

@@ -66,21 +66,52 @@ pub enum CacheFormat {
     F16,
     /// Single precision.
     F32,
+    /// Int8, and after a head's features the f16 scales of its blocks of 32, padded to 8 bytes.
+    Q8_0,
 }
 
 impl CacheFormat {
-    /// Bytes of one feature.
-    pub fn bytes(self) -> usize {
+    /// Every one.
+    pub const ALL: [CacheFormat; 3] = [CacheFormat::F16, CacheFormat::F32, CacheFormat::Q8_0];
+
+    /// Can heads of so many features be kept in it?
+    pub fn takes(self, head_dim: usize) -> bool {
+        self != CacheFormat::Q8_0 || head_dim.is_multiple_of(32)
+    }
+
+    /// Bytes of one head's key or value.
+    pub fn row_bytes(self, head_dim: usize) -> usize {
+        let pad = head_dim.next_multiple_of(crate::HEAD_PAD);
         match self {
-            CacheFormat::F16 => 2,
-            CacheFormat::F32 => 4,
+            CacheFormat::F16 => pad * 2,
+            CacheFormat::F32 => pad * 4,
+            CacheFormat::Q8_0 => pad + (pad / 32 * 2).next_multiple_of(8),
         }
     }
 
+    /// What the buffers are arrays of where they are read.
+    pub(crate) fn element(self) -> &'static str {
+        match self {
+            CacheFormat::F16 | CacheFormat::F32 => "array<vec4<u32>>",
+            CacheFormat::Q8_0 => "array<vec2<u32>>",
+        }
+    }
+
+    /// The functions that read it.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
             CacheFormat::F16 => include_str!("../wgsl/cache_f16.wgsl"),
             CacheFormat::F32 => include_str!("../wgsl/cache_f32.wgsl"),
+            CacheFormat::Q8_0 => include_str!("../wgsl/cache_q8_0.wgsl"),
+        }
+    }
+
+    /// The functions that write it.
+    pub(crate) fn store(self) -> &'static str {
+        match self {
+            CacheFormat::F16 => include_str!("../wgsl/store_f16.wgsl"),
+            CacheFormat::F32 => include_str!("../wgsl/store_f32.wgsl"),
+            CacheFormat::Q8_0 => include_str!("../wgsl/store_q8_0.wgsl"),
         }
     }
 
@@ -88,6 +119,7 @@ impl CacheFormat {
         match self {
             CacheFormat::F16 => "cache_f16",
             CacheFormat::F32 => "cache_f32",
+            CacheFormat::Q8_0 => "cache_q8_0",
         }
     }
 }

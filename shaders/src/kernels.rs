@@ -171,13 +171,9 @@ impl Rope {
             }
             false => ("not_normed", include_str!("../wgsl/rope_not_normed.wgsl")),
         };
-        let store = match self.cache {
-            CacheFormat::F16 => include_str!("../wgsl/store_f16.wgsl"),
-            CacheFormat::F32 => include_str!("../wgsl/store_f32.wgsl"),
-        };
         parts
             .snippet(snippet.0, snippet.1)
-            .snippet(self.cache.name(), store)
+            .snippet(self.cache.name(), self.cache.store())
             .kernel(include_str!("../wgsl/rope.wgsl"))
     }
 }
@@ -226,8 +222,8 @@ impl Attention {
             .bind("batch", Uniform, "Pass")
             .bind("rows", Read, "array<Row>")
             .bind("q", Read, "array<vec4<f32>>")
-            .bind("k", Read, "array<vec4<u32>>")
-            .bind("v", Read, "array<vec4<u32>>")
+            .bind("k", Read, self.cache.element())
+            .bind("v", Read, self.cache.element())
             .bind("a", Write, "array<f32>")
             .bind("parts", Write, "array<f32>")
             .snippet("", MATH)

@@ -9,12 +9,16 @@ mod compose;
 mod format;
 mod kernels;
 pub mod params;
+mod top;
+mod tower;
 
 pub use compose::{Access, Binding, Kernel};
 pub use format::{CacheFormat, Format};
 pub use kernels::{
     Attention, Matmul, Output, Rope, argmax, argmax_last, embed, gather, merge, norm,
 };
+pub use top::Top;
+pub use tower::{Finish, layer_norm};
 
 /// Weights per row are padded with zeros to a multiple of this many, and so are the rows of
 /// activations.

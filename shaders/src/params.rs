@@ -106,6 +106,28 @@ params! {
         /// Nothing.
         unused1: u32,
     }
+    /// Rows of floats, as a vision tower has them.
+    Rows {
+        /// Features of a row.
+        cols: u32,
+        /// Floats from one row to the next.
+        stride: u32,
+        /// ε
+        eps: f32,
+        /// Nothing.
+        unused: u32,
+    }
+    /// The best of many items.
+    Top {
+        /// Items.
+        count: u32,
+        /// How many of each slice.
+        k: u32,
+        /// Nothing.
+        unused0: u32,
+        /// Nothing.
+        unused1: u32,
+    }
     /// A layer's attention.
     Attend {
         /// Query heads.

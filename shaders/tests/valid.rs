@@ -6,6 +6,9 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 /// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
 fn all() -> Vec<Kernel> {
     let mut out = vec![gather(), argmax(), argmax_last()];
+    out.push(layer_norm());
+    out.extend(Finish::ALL.map(Finish::kernel));
+    out.extend([Top::Logits, Top::Again].map(Top::kernel));
     for format in Format::ALL {
         out.push(embed(format));
         for output in Output::ALL {
@@ -17,9 +20,9 @@ fn all() -> Vec<Kernel> {
         }
     }
     out.extend([norm(true, false), norm(false, true), norm(true, true)]);
-    for head_dim in [16, 24, 32, 128, 256] {
+    for head_dim in [16, 24, 32, 72, 128, 256] {
         out.push(merge(head_dim));
-        for cache in [CacheFormat::F16, CacheFormat::F32] {
+        for cache in CacheFormat::ALL.into_iter().filter(|c| c.takes(head_dim)) {
             for normed in [false, true] {
                 out.push(Rope { head_dim, normed, cache }.kernel());
             }

@@ -58,10 +58,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     for (var at = part.x; at < part.y; at += KEYS) {
         // Scores: LANES invocations along each key.
-        let key_at = (cache + min(at + i / LANES, part.y - 1u) % p.slots) * UNITS;
+        let slot = cache + min(at + i / LANES, part.y - 1u) % p.slots;
         var dots: array<f32, QUERIES>;
         for (var c = i % LANES; c < UNITS; c += LANES) {
-            let e = key(key_at + c);
+            let e = key(slot, c);
             for (var n = 0u; n < QUERIES; n++) {
                 let start = n * (PAD / 4u) + 2u * c;
                 dots[n] += dot(e.lo, queries[start]) + dot(e.hi, queries[start + 1u]);
@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         if i < SUBSETS * UNITS {
             for (var n = i / UNITS; n < min(KEYS, part.y - at); n += SUBSETS) {
-                let e = value((cache + (at + n) % p.slots) * UNITS + i % UNITS);
+                let e = value(cache + (at + n) % p.slots, i % UNITS);
                 for (var m = 0u; m < QUERIES; m++) {
                     acc[2u * m] += scratch[m * KEYS + n] * e.lo;
                     acc[2u * m + 1u] += scratch[m * KEYS + n] * e.hi;

@@ -10,11 +10,11 @@ fn widen(w: vec4<u32>) -> Eight {
     );
 }
 
-// Eight features of a key, eight of a value.
-fn key(at: u32) -> Eight {
-    return widen(k[at]);
+// Unit c, eight features, of the key or the value in a row.
+fn key(row: u32, c: u32) -> Eight {
+    return widen(k[row * UNITS + c]);
 }
 
-fn value(at: u32) -> Eight {
-    return widen(v[at]);
+fn value(row: u32, c: u32) -> Eight {
+    return widen(v[row * UNITS + c]);
 }

@@ -3,11 +3,13 @@ struct Eight {
     hi: vec4<f32>,
 }
 
-// Eight features of a key, eight of a value.
-fn key(at: u32) -> Eight {
-    return Eight(bitcast<vec4<f32>>(k[2u * at]), bitcast<vec4<f32>>(k[2u * at + 1u]));
+// Unit c, eight features, of the key or the value in a row.
+fn key(row: u32, c: u32) -> Eight {
+    let at = 2u * (row * UNITS + c);
+    return Eight(bitcast<vec4<f32>>(k[at]), bitcast<vec4<f32>>(k[at + 1u]));
 }
 
-fn value(at: u32) -> Eight {
-    return Eight(bitcast<vec4<f32>>(v[2u * at]), bitcast<vec4<f32>>(v[2u * at + 1u]));
+fn value(row: u32, c: u32) -> Eight {
+    let at = 2u * (row * UNITS + c);
+    return Eight(bitcast<vec4<f32>>(v[at]), bitcast<vec4<f32>>(v[at + 1u]));
 }

@@ -86,11 +86,22 @@ impl Test {
 struct Outcome {
     name: String,
     test: Test,
+    /// Tokens in the context before it.
+    #[cfg(feature = "gpu")]
+    depth: usize,
     tokens_per_second: Vec<f64>,
     /// Decode: bytes of weights and cache read, GB/s. Prefill: multiply-adds of the matmuls, GOPS.
     rate: Vec<f64>,
     /// That rate as a share of the ceiling measured just before.
     share: Vec<f64>,
+}
+
+impl Outcome {
+    /// The context before it, if it was a test of decoding.
+    #[cfg(feature = "gpu")]
+    fn decoded_after(&self) -> Option<usize> {
+        matches!(self.test, Test::Decode(_)).then_some(self.depth)
+    }
 }
 
 struct Bench {
@@ -136,7 +147,7 @@ impl Bench {
             kernels,
             ..SessionOptions::default()
         };
-        let session = devices::session(model, options, &args.device)?;
+        let session = devices::session_for_figures(model, options, &args.device)?;
         // Touched, so that it is memory that is read.
         let mut buffer = mapping::memory(BUFFER).context("memory to measure the ceilings on")?;
         buffer.fill(1);
@@ -161,6 +172,8 @@ impl Bench {
         let mut out = Outcome {
             name: test.name(depth),
             test,
+            #[cfg(feature = "gpu")]
+            depth,
             tokens_per_second: Vec::new(),
             rate: Vec::new(),
             share: Vec::new(),
@@ -237,6 +250,22 @@ impl Bench {
                 let int8 = before.zip(self.int8_rate()).map(|(a, b)| (a + b) / 2.0);
                 Ok(Timed { took, read: None, int8 })
             }
+            Test::Decode(n) if self.gpu().is_some() => {
+                let before = self.read_rate(CEILING)?;
+                let start = Instant::now();
+                // As an answer is: each token is the one chosen after the last, on the device
+                // where all of the model is there.
+                let mut next = tokens(at, 1, vocab)[0];
+                for _ in 0..n {
+                    match self.session.next_greedy(0, next, &go)? {
+                        Some(token) => next = token,
+                        None => drop(self.session.append(0, &[next], &go)?),
+                    }
+                }
+                took += start.elapsed();
+                let read = (before + self.read_rate(CEILING)?) / 2.0;
+                Ok(Timed { took, read: Some(read), int8: None })
+            }
             Test::Decode(n) => {
                 let mut reads = vec![self.read_rate(CEILING / 4)?];
                 for slice in tokens(at, n, vocab).chunks(SLICE) {
@@ -257,8 +286,18 @@ impl Bench {
         self.session.model().weights().vocab()
     }
 
+    /// What a token costs on the GPU, where all of the model is there.
+    #[cfg(feature = "gpu")]
+    fn cost(&self, position: usize) -> Option<runtime::gpu::TokenCost> {
+        self.session.gpu().and_then(|gpu| gpu.cost(self.session.model(), position))
+    }
+
     /// Bytes that one token reads: every matrix, and the keys and values of what it sees.
     fn bytes_per_token(&self, position: usize) -> f64 {
+        #[cfg(feature = "gpu")]
+        if let Some(cost) = self.cost(position) {
+            return (cost.weights + cost.cache) as f64;
+        }
         let model = self.session.model();
         let weights: usize = model.weights().matrices().map(|w| w.bytes.len()).sum();
         (weights + self.session.cache().bytes_read(position)) as f64
@@ -320,7 +359,12 @@ fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
     let model = bench.session.model();
     println!("{}, {}", model.path().display(), format::bytes(model.bytes().len() as u64));
     match bench.gpu() {
-        Some(name) => println!("{name}; it copies at {:.1} GB/s\n", machine.read_gb_s),
+        Some(name) => {
+            println!("{name}; it copies at {:.1} GB/s", machine.read_gb_s);
+            #[cfg(feature = "gpu")]
+            print_cost(bench, results);
+            println!();
+        }
         None => {
             let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
             println!(
@@ -335,22 +379,41 @@ fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
     println!("|---|---:|---:|---:|---:|");
     for r in results {
         let (unit, ceiling) = match r.test {
-            Test::Prefill(_) if bench.gpu().is_some() => ("GFLOP/s", "of int8 peak"),
+            Test::Prefill(_) if bench.gpu().is_some() => ("TFLOP/s", "of int8 peak"),
             Test::Prefill(_) => ("GOPS", "of int8 peak"),
             Test::Decode(_) if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
             Test::Decode(_) => ("GB/s", "of read bandwidth"),
+        };
+        let rate = match unit {
+            "TFLOP/s" => format!("{:.2}", median(&r.rate) / 1e3),
+            _ => format!("{:.1}", median(&r.rate)),
         };
         let share = match r.share.is_empty() {
             true => "-".into(),
             false => format!("{:.0}% {ceiling}", 100.0 * median(&r.share)),
         };
         println!(
-            "| {} | {:.1} | {:.1} – {:.1} | {:.1} {unit} | {share} |",
+            "| {} | {:.1} | {:.1} – {:.1} | {rate} {unit} | {share} |",
             r.name,
             median(&r.tokens_per_second),
             least(&r.tokens_per_second),
             most(&r.tokens_per_second),
-            median(&r.rate),
+        );
+    }
+}
+
+/// What a token costs on the GPU, after the context of each test of decoding.
+#[cfg(feature = "gpu")]
+fn print_cost(bench: &Bench, results: &[Outcome]) {
+    let mut depths: Vec<usize> = results.iter().filter_map(Outcome::decoded_after).collect();
+    depths.dedup();
+    for depth in depths {
+        let Some(cost) = bench.cost(depth) else { return };
+        println!(
+            "a token after {depth} others: {} of weights, {} of keys and values, {} dispatches",
+            format::bytes(cost.weights),
+            format::bytes(cost.cache),
+            cost.dispatches
         );
     }
 }
@@ -384,6 +447,14 @@ fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> serde_json:
                 "tokens_per_second": {"median": median(t), "min": least(t), "max": most(t)},
             });
             test[rate] = json!(median(&r.rate));
+            #[cfg(feature = "gpu")]
+            if let Some(cost) = r.decoded_after().and_then(|depth| bench.cost(depth)) {
+                test["token"] = json!({
+                    "weight_bytes": cost.weights,
+                    "cache_bytes": cost.cache,
+                    "dispatches": cost.dispatches,
+                });
+            }
             if !r.share.is_empty() {
                 test[share] = json!(median(&r.share));
             }

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use quant::kernels::Kernels;
 use quant::kernels::ceiling::{self, Clock};
 use runtime::vision::{VisionOptions, VisionTower};
 use serde_json::json;
 
 use super::bench::{CEILING, least, median, most};
+#[cfg(feature = "gpu")]
+use super::devices;
 use crate::args::{BenchArgs, BenchOutput};
 use crate::format;
 
@@ -25,7 +27,14 @@ struct Outcome {
 }
 
 pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<()> {
-    let tower = VisionTower::open_with(mmproj, &VisionOptions { kernels, threads: args.threads })?;
+    let options = VisionOptions { kernels, threads: args.threads };
+    #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
+    let mut tower = VisionTower::open_with(mmproj, &options)?;
+    #[cfg(feature = "gpu")]
+    if let Some(device) = devices::options(&args.device)?.gpu {
+        tower.use_gpu(&device, |_| {})?;
+    }
+    let gpu = device_name(&tower);
     let (matrices, attention) = tower.flops();
     let flops = matrices + attention;
     // Any picture takes as long as any other.
@@ -34,7 +43,10 @@ pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<(
     let mut out = Outcome::default();
     for repetition in 0..args.repetitions.max(1) {
         eprint!("\rimage {}", repetition + 1);
-        let peak = ceiling::int16_peak(kernels, tower.threads(), CEILING, Clock::Wall);
+        let peak = match gpu {
+            Some(_) => None,
+            None => ceiling::int16_peak(kernels, tower.threads(), CEILING, Clock::Wall),
+        };
         let start = Instant::now();
         tower.encode(&pixels, &AtomicBool::new(false))?;
         let seconds = start.elapsed().as_secs_f64();
@@ -43,6 +55,9 @@ pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<(
         out.share.extend(peak.map(|p| flops / seconds / 1e9 / p));
     }
     eprint!("\r{:<40}\r", "");
+    if device_name(&tower) != gpu {
+        bail!("the GPU failed, and the CPU's figures are not its own");
+    }
     let gops = flops / median(&out.seconds) / 1e9;
     match args.output {
         BenchOutput::Md => print_md(&tower, kernels, &out, gops)?,
@@ -57,6 +72,17 @@ pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<(
     Ok(())
 }
 
+/// The GPU that the layers are on.
+fn device_name(tower: &VisionTower) -> Option<String> {
+    #[cfg(feature = "gpu")]
+    return tower.device().map(|device| device.name().to_owned());
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = tower;
+        None
+    }
+}
+
 fn share(out: &Outcome) -> Option<f64> {
     (!out.share.is_empty()).then(|| median(&out.share))
 }
@@ -69,7 +95,13 @@ fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> 
         false => format!("{:.0} GOPS", median(&out.peak)),
     };
     let threads = tower.threads();
-    println!("{threads} threads, {}; this machine multiplies int16 at {peak}\n", kernels.isa());
+    match device_name(tower) {
+        Some(name) => println!("{name}\n"),
+        None => println!(
+            "{threads} threads, {}; this machine multiplies int16 at {peak}\n",
+            kernels.isa()
+        ),
+    }
     let (matrices, attention) = tower.flops();
     println!(
         "An image of {0} × {0}: {1} patches, {2} tokens; {3:.2} TFLOP in matrices, {4:.2} in attention.\n",
@@ -100,6 +132,7 @@ fn as_json(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> s
         "machine": {
             "int16_gops": peak,
             "threads": tower.threads(),
+            "gpu": device_name(tower),
             "isa": kernels.isa().name(),
         },
         "tests": [{

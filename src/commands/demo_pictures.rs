@@ -33,9 +33,9 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     }
     println!("\n── pictures, {name} ──");
     let model = Arc::new(Model::open(model)?);
-    let mut eyes = Eyes::new(model.clone(), &PictureArgs::default(), args.threads);
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
     let session = devices::session(model.clone(), options, &args.device)?;
+    let mut eyes = Eyes::new(model.clone(), &PictureArgs::default(), args.threads).beside(&session);
     let mut generator = Generator::new(session);
     let mut sampler = Sampler::new(SamplingParams::greedy())?;
     for path in pictures.iter().take(PICTURES) {

@@ -3,18 +3,38 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use runtime::{KvType, Model, Session, SessionOptions};
+use runtime::{Model, Session, SessionOptions};
 
 use crate::args::DeviceArgs;
 
 /// A session on the device that was asked for. `auto` takes a real GPU where there is one, says so,
-/// and goes back to the CPU where the GPU can't have the model.
+/// and goes back to the CPU where the GPU can't have the model. A GPU that fails at work is replaced
+/// by the CPU, which is said on standard error.
 pub(super) fn session(
     model: Arc<Model>,
     options: SessionOptions,
     args: &DeviceArgs,
 ) -> Result<Session> {
-    let on_device = self::options(args, options.kv_type == KvType::Q8_0)?;
+    #[cfg(feature = "gpu")]
+    let options = SessionOptions { on_gpu_failure: Some(say_what_failed), ..options };
+    session_for_figures(model, options, args)
+}
+
+/// In the midst of an answer, maybe.
+#[cfg(feature = "gpu")]
+fn say_what_failed(failure: &runtime::gpu::GpuError) {
+    eprintln!(
+        "\nlapidary: {failure}\nlapidary: going on on the CPU, which reads again what was said so far"
+    );
+}
+
+/// As [`session`], but the failure of a GPU at work is an error: figures are of one device.
+pub(super) fn session_for_figures(
+    model: Arc<Model>,
+    options: SessionOptions,
+    args: &DeviceArgs,
+) -> Result<Session> {
+    let on_device = self::options(args)?;
     with_device(model, options, on_device, args.device == "auto")
 }
 
@@ -55,10 +75,10 @@ fn with_device(
 }
 
 /// Options with the device that was asked for, opened; it is said on standard error which one, and
-/// why. `q8_cache`: will there be a q8_0 KV cache, which GPUs don't run?
+/// why.
 #[cfg(feature = "gpu")]
-pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOptions> {
-    use runtime::gpu::{DeviceOptions, adapters};
+pub(super) fn options(args: &DeviceArgs) -> Result<SessionOptions> {
+    use runtime::gpu::{DeviceOptions, adapters, pipeline_folder};
 
     let on_cpu = SessionOptions::default();
     if args.device == "cpu" {
@@ -68,16 +88,11 @@ pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOption
         return Ok(on_cpu);
     }
     let found = adapters();
+    let open = DeviceOptions { pipelines: pipeline_folder(), ..Default::default() };
     let adapter = match args.device.as_str() {
         "auto" => {
             let Some(real) = found.iter().find(|a| a.is_real()) else { return Ok(on_cpu) };
-            if q8_cache {
-                eprintln!(
-                    "lapidary: running on the CPU: GPUs keep keys and values in f16 or f32, and --kv is q8_0"
-                );
-                return Ok(on_cpu);
-            }
-            match real.open(&DeviceOptions::default()) {
+            match real.open(&open) {
                 Ok(device) => {
                     eprintln!(
                         "lapidary: running on {} ({}, {}); --device cpu for the CPU",
@@ -99,7 +114,7 @@ pub(super) fn options(args: &DeviceArgs, q8_cache: bool) -> Result<SessionOption
     if !adapter.is_real() {
         eprintln!("lapidary: {} is software: slower than --device cpu", adapter.name());
     }
-    let gpu = Some(adapter.open(&DeviceOptions::default())?);
+    let gpu = Some(adapter.open(&open)?);
     Ok(SessionOptions { gpu, gpu_layers: args.gpu_layers, ..on_cpu })
 }
 
@@ -137,7 +152,7 @@ fn find<'a>(found: &'a [runtime::gpu::Adapter], asked: &str) -> Result<&'a runti
 }
 
 #[cfg(not(feature = "gpu"))]
-pub(super) fn options(args: &DeviceArgs, _q8_cache: bool) -> Result<SessionOptions> {
+pub(super) fn options(args: &DeviceArgs) -> Result<SessionOptions> {
     match args.device.as_str() {
         "auto" | "cpu" => Ok(SessionOptions::default()),
         _ => anyhow::bail!("this build has no GPU support; use --device cpu"),
@@ -163,6 +178,13 @@ pub(crate) fn run() -> Result<()> {
         let (least, most) = a.subgroups();
         let f16 = if a.has_f16() { "f16" } else { "no f16" };
         println!("   subgroups of {least} to {most}, {f16} (neither is needed)");
+        if a.keeps_pipelines() {
+            let kept = runtime::gpu::pipeline_folder()
+                .map_or("not kept (LAPIDARY_PIPELINE_CACHE)".into(), |f| {
+                    format!("kept in {}", f.display())
+                });
+            println!("   compiled shaders are {kept}");
+        }
     }
     match auto {
         Some(i) => println!("--device auto takes {i}, where the model fits."),

@@ -68,7 +68,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         session: SessionOptions {
             threads: args.threads,
             kernels: quant::kernels::Kernels::from_env()?,
-            ..devices::options(&args.device, args.kv.contains(&Kv::Q8_0))?
+            ..devices::options(&args.device)?
         },
     };
 

@@ -2,14 +2,13 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime::chat::{Message, Part, Role};
 use runtime::generate::{Generated, Generator, Stop};
 use runtime::sampler::Sampler;
-use runtime::{Model, Prompt, PromptSlice};
+use runtime::{Prompt, PromptSlice, Session};
 
 use super::{chat, open};
 use crate::args::RunArgs;
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let limit = args.limit.unwrap_or(usize::MAX);
     match prompt {
         Some(text) => {
-            let prompt = prompt_of(args, &text, &model)?;
+            let prompt = prompt_of(args, &text, generator.session())?;
             once(&prompt, &mut generator, &mut sampler, limit, start)
         }
         None if args.raw => bail!("--raw needs a prompt: give one with -p, or through a pipe"),
@@ -47,8 +46,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 }
 
 /// The pictures, then the text: in the chat's format, or with --raw as they are.
-fn prompt_of(args: &RunArgs, text: &str, model: &Arc<Model>) -> Result<Prompt> {
-    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+fn prompt_of(args: &RunArgs, text: &str, session: &Session) -> Result<Prompt> {
+    let model = session.model();
+    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads).beside(session);
     let sights = eyes.look_at_all(&args.pictures.images)?;
     let mut parts: Vec<Part> = sights.iter().map(Sight::part).collect();
     parts.push(Part::Text(text.to_string()));

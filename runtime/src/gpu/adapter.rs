@@ -1,5 +1,6 @@
 //! Adapters: what could be used.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pollster::block_on;
@@ -28,12 +29,15 @@ pub fn adapters() -> Vec<Adapter> {
 }
 
 /// How a device is opened; the defaults are what the adapter can do.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
     /// Bind no more than this many bytes at once: for trying out what small devices do.
     pub max_binding: Option<u64>,
     /// Take it to have this much memory.
     pub memory: Option<u64>,
+    /// Keep compiled pipelines in this folder, where the backend can:
+    /// [`pipeline_folder`](super::pipeline_folder) is the user's. `None`: compile them each time.
+    pub pipelines: Option<PathBuf>,
 }
 
 impl Adapter {
@@ -81,6 +85,12 @@ impl Adapter {
     /// Has it arithmetic in half precision?
     pub fn has_f16(&self) -> bool {
         self.adapter.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Can compiled pipelines be kept from run to run?
+    pub fn keeps_pipelines(&self) -> bool {
+        self.adapter.features().contains(wgpu::Features::PIPELINE_CACHE)
+            && wgpu::util::pipeline_cache_key(&self.info).is_some()
     }
 
     /// Bytes that one binding and one buffer can have.
@@ -135,7 +145,14 @@ impl Adapter {
         let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let max_binding = options.max_binding.unwrap_or(bytes).min(bytes);
         let memory = options.memory.or_else(|| self.memory());
-        Ok(Arc::new(Device::new(name, self.is_real(), memory, max_binding, device, queue)))
+        let kept = options
+            .pipelines
+            .as_ref()
+            .filter(|_| features.contains(wgpu::Features::PIPELINE_CACHE))
+            .zip(wgpu::util::pipeline_cache_key(&self.info))
+            .map(|(folder, file)| folder.join(file));
+        let device = Device::new(name, self.is_real(), memory, max_binding, device, queue);
+        Ok(Arc::new(device.keeping(kept)))
     }
 }
 

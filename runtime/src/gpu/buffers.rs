@@ -1,7 +1,7 @@
 //! What a pass works on, allocated once a session.
 
 use shaders::params::{Pass, Row};
-use shaders::{COLS_PAD, HEAD_PAD};
+use shaders::{COLS_PAD, CacheFormat, HEAD_PAD};
 
 use super::device::Device;
 use super::error::GpuError;
@@ -108,29 +108,22 @@ impl Buffers {
 }
 
 /// How keys and values lie on the device.
-pub(super) fn cache_format(
-    device: &Device,
-    cache: &KvCache,
-) -> Result<shaders::CacheFormat, GpuError> {
+pub(super) fn cache_format(cache: &KvCache) -> CacheFormat {
     match cache.kv_type {
-        KvType::F16 => Ok(shaders::CacheFormat::F16),
-        KvType::F32 => Ok(shaders::CacheFormat::F32),
-        KvType::Q8_0 => Err(GpuError::Unsupported {
-            device: device.name().into(),
-            what: "a q8_0 KV cache",
-            why: "keys and values are kept in f16 or f32 there".into(),
-        }),
+        KvType::F16 => CacheFormat::F16,
+        KvType::F32 => CacheFormat::F32,
+        KvType::Q8_0 => CacheFormat::Q8_0,
     }
 }
 
-/// Keys or values of one layer: `[seq][kv_head][slot][head_dim, padded]`.
+/// Keys or values of one layer: `[seq][kv_head][slot]` of rows as [`CacheFormat`] lays them out.
 pub(super) fn cache_buffer(
     device: &Device,
     c: &GemmaConfig,
     cache: &KvCache,
     layer: usize,
 ) -> Result<wgpu::Buffer, GpuError> {
-    let head = c.head_dim.next_multiple_of(HEAD_PAD) * cache_format(device, cache)?.bytes();
+    let head = cache_format(cache).row_bytes(c.head_dim);
     let rows = cache.sequences() * c.kv_heads * cache.layers[layer].slots;
     let bytes = (rows as u64).saturating_mul(head as u64);
     if bytes > device.max_binding {

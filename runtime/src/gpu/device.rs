@@ -1,6 +1,7 @@
 //! An opened device: buffers, and what becomes of failures.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::error::GpuError;
+use super::kept::Kept;
 use super::pipelines::Pipelines;
 
 /// The first failure that nobody was there to receive.
@@ -49,9 +51,18 @@ impl Device {
         let failure = Failure::default();
         let (errors, losses) = (failure.clone(), failure.clone());
         device.on_uncaptured_error(Arc::new(move |e| note(&errors, false, e.to_string())));
-        device.set_device_lost_callback(move |_, why| note(&losses, true, why));
+        device.set_device_lost_callback(move |reason, why| {
+            let why = if why.is_empty() { format!("{reason:?}").to_lowercase() } else { why };
+            note(&losses, true, why);
+        });
         let pipelines = Pipelines::default();
         Device { name, real, memory, max_binding, device, queue, failure, pipelines }
+    }
+
+    /// The device, keeping its compiled pipelines in a file.
+    pub(super) fn keeping(mut self, file: Option<PathBuf>) -> Self {
+        self.pipelines.kept = file.map(|file| Kept::open(&self.device, file));
+        self
     }
 
     /// Its name.
@@ -67,6 +78,12 @@ impl Device {
     /// Bytes of its memory, as far as that is known.
     pub fn memory(&self) -> Option<u64> {
         self.memory
+    }
+
+    /// Loses the device, as a driver's reset would: for tests of what happens then.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        self.device.destroy();
     }
 
     /// Does `work`, which asks the device for things, and says what failed in it.

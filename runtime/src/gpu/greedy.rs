@@ -1,7 +1,7 @@
 //! Greedy decoding: the device chooses the likeliest token and embeds it itself, so that the next
 //! pass is encoded and sent while this one runs. Only the token is read back.
 
-use shaders::params::{Norm, Pass};
+use shaders::params::Norm;
 
 use super::buffers::Buffers;
 use super::device::Device;
@@ -79,8 +79,7 @@ impl Gpu {
         let mut batch = Batch::default();
         batch.push(row, true);
         let shape = self.send(model, &batch, !chained);
-        let pass = bytemuck::bytes_of(&Pass { n: 1, first: 0, splits: 1, unused: 0 }).to_vec();
-        self.device.queue.write_buffer(&self.buffers.head_pass, 0, &pass);
+        self.send_head(0, 1);
         let mut encoder = Encoder::new(self, model.config(), &shape, None);
         forward(&mut encoder, model.weights());
         encoder.multiply(self.head.as_ref().expect("the whole model is here"), 1);

@@ -103,12 +103,12 @@ impl Maker<'_> {
         let k = cache_buffer(device, c, self.cache, layer.index)?;
         let v = cache_buffer(device, c, self.cache, layer.index)?;
         let slots = self.cache.layers[layer.index].slots;
-        let (attend, merge) = self.attention(layer, c, slots, after, kind, [&k, &v])?;
+        let (attend, merge) = self.attention(layer, c, slots, after, kind, [&k, &v]);
         Ok(DeviceLayer {
             kind,
             attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
             qkv: multiply(&qkv, Output::Plain, Which::All, (&b.h, w.hidden), (&b.qkv, w.qkv)),
-            rope: self.rope(layer, c, slots, [&k, &v])?,
+            rope: self.rope(layer, c, slots, [&k, &v]),
             attend,
             merge,
             attn_out: multiply(&o, Output::Plain, after, (&b.a, w.a), (&b.o, w.hidden)),
@@ -118,13 +118,7 @@ impl Maker<'_> {
         })
     }
 
-    fn rope(
-        &self,
-        layer: &Layer,
-        c: &GemmaConfig,
-        slots: usize,
-        [k, v]: [&wgpu::Buffer; 2],
-    ) -> Result<Op, GpuError> {
+    fn rope(&self, layer: &Layer, c: &GemmaConfig, slots: usize, [k, v]: [&wgpu::Buffer; 2]) -> Op {
         let (device, b) = (self.device, self.buffers);
         let p = device.uniform(&RopeParams {
             heads: c.heads as u32,
@@ -137,14 +131,11 @@ impl Maker<'_> {
         });
         let norms =
             layer.qk_norm.as_ref().map(|(q, k)| device.floats("norm", &[&q[..], k].concat()));
-        let kernel = Rope {
-            head_dim: c.head_dim,
-            normed: norms.is_some(),
-            cache: cache_format(device, self.cache)?,
-        };
+        let kernel =
+            Rope { head_dim: c.head_dim, normed: norms.is_some(), cache: cache_format(self.cache) };
         let mut buffers = vec![&p, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
         buffers.extend(&norms);
-        Ok(Op::new(device, &kernel.kernel(), &buffers))
+        Op::new(device, &kernel.kernel(), &buffers)
     }
 
     fn attention(
@@ -155,9 +146,9 @@ impl Maker<'_> {
         which: Which,
         kind: usize,
         [k, v]: [&wgpu::Buffer; 2],
-    ) -> Result<([Op; 2], Op), GpuError> {
+    ) -> ([Op; 2], Op) {
         let (device, b) = (self.device, self.buffers);
-        let cache = cache_format(device, self.cache)?;
+        let cache = cache_format(self.cache);
         let p = device.uniform(&Attend {
             heads: c.heads as u32,
             kv_heads: c.kv_heads as u32,
@@ -175,6 +166,6 @@ impl Maker<'_> {
             Op::new(device, &kernel, &buffers)
         });
         let merge = Op::new(device, &shaders::merge(c.head_dim), &[&p, pass, &b.parts, &b.a]);
-        Ok((attend, merge))
+        (attend, merge)
     }
 }

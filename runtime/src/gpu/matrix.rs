@@ -48,6 +48,19 @@ pub(super) fn device_bytes(matrices: &[&WeightMatrix]) -> u64 {
     matrices.iter().map(|m| (m.rows * row) as u64).sum()
 }
 
+/// Rows of one shard where `max_binding` bytes can be bound at once; 0 where no two fit. An even
+/// number, so that rows in turn stay together, and few enough for one dispatch.
+fn shard_rows(layout: RowLayout, max_binding: u64) -> usize {
+    (max_binding / layout.bytes() as u64).min(1 << 19) as usize & !1
+}
+
+/// Shards that these matrices, stacked, are cut into.
+pub(super) fn shards(matrices: &[&WeightMatrix], max_binding: u64) -> usize {
+    let layout = RowLayout { format: common_format(matrices), cols: matrices[0].cols };
+    let rows: usize = matrices.iter().map(|m| m.rows).sum();
+    rows.div_ceil(shard_rows(layout, max_binding).max(1))
+}
+
 impl DeviceMatrix {
     /// Uploads matrices of one width from the mapped `file`.
     pub(super) fn upload(
@@ -58,8 +71,7 @@ impl DeviceMatrix {
     ) -> Result<Self, GpuError> {
         let layout = RowLayout { format: common_format(matrices), cols: matrices[0].cols };
         let rows: usize = matrices.iter().map(|m| m.rows).sum();
-        // An even number, so that rows in turn stay together, and few enough for one dispatch.
-        let most = (device.max_binding / layout.bytes() as u64).min(1 << 19) as usize & !1;
+        let most = shard_rows(layout, device.max_binding);
         if most == 0 {
             return Err(GpuError::Limit {
                 device: device.name().into(),

@@ -9,11 +9,13 @@
 
 mod adapter;
 mod buffers;
+mod cost;
 mod device;
 mod encode;
 mod error;
 mod fit;
 mod greedy;
+mod kept;
 mod layer;
 mod matrix;
 mod ops;
@@ -22,6 +24,8 @@ mod pipelines;
 mod planes;
 #[cfg(test)]
 mod tests;
+mod top;
+mod tower;
 
 use std::sync::Arc;
 
@@ -32,14 +36,18 @@ use crate::config::{GemmaConfig, Rope};
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 pub use adapter::{Adapter, DeviceOptions, adapters};
-use buffers::{Buffers, Which};
+use buffers::{Buffers, Which, cache_format};
+pub use cost::TokenCost;
 pub use device::Device;
 pub use error::GpuError;
 use fit::{fitting, notes};
 use greedy::Greedy;
+pub use kept::pipeline_folder;
 use layer::{DeviceLayer, Maker};
 use matrix::{DeviceMatrix, Stack};
 use ops::{Ends, MatOp, NormOps, Op};
+use top::TopK;
+pub(crate) use tower::GpuTower;
 
 /// A model on a device, with the buffers and the cache of one session.
 pub struct Gpu {
@@ -58,6 +66,10 @@ pub struct Gpu {
     /// The different RoPEs of the model (at most two).
     ropes: Vec<Rope>,
     greedy: Greedy,
+    /// For the k that was asked for last.
+    top: Option<TopK>,
+    /// How keys and values are kept.
+    cache: shaders::CacheFormat,
     logits: Vec<f32>,
     notes: Vec<String>,
     /// Dispatches of the last pass.
@@ -88,7 +100,10 @@ impl Gpu {
             match device.guarded(&what, set_up) {
                 // The driver knows better what fits.
                 Err(GpuError::Memory { .. }) if layers.is_none() && n > 1 => n /= 2,
-                result => return result,
+                result => {
+                    device.keep_pipelines();
+                    return result;
+                }
             }
         }
     }
@@ -151,6 +166,8 @@ impl Gpu {
             head,
             ropes,
             greedy,
+            top: None,
+            cache: cache_format(cache),
             logits: Vec::new(),
             notes: notes(model, n),
             dispatches: 0,
@@ -181,6 +198,13 @@ impl Gpu {
     /// Dispatches of the last pass: what a token costs besides reading its weights.
     pub fn dispatches(&self) -> usize {
         self.dispatches
+    }
+}
+
+/// Pipelines that were first needed by a pass are kept as well.
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        self.device.keep_pipelines();
     }
 }
 

@@ -40,7 +40,7 @@ impl Gpu {
 
     /// Encodes and runs a pass; the number of its dispatches.
     fn encode(&self, model: &Model, shape: &Shape, out: &mut [f32]) -> Result<usize, GpuError> {
-        let (vocab, queue) = (model.weights().vocab(), &self.device.queue);
+        let vocab = model.weights().vocab();
         let mut encoder = Encoder::new(self, model.config(), shape, None);
         forward(&mut encoder, model.weights());
         let head = self.head.as_ref().expect("the whole model is here");
@@ -48,8 +48,7 @@ impl Gpu {
         let piece = self.buffers.logit_rows;
         for (i, out) in out.chunks_mut(piece * vocab).enumerate() {
             let n = out.len() / vocab;
-            let pass = Pass { n: n as u32, first: (i * piece) as u32, splits: 1, unused: 0 };
-            queue.write_buffer(&self.buffers.head_pass, 0, bytemuck::bytes_of(&pass));
+            self.send_head(i * piece, n);
             encoder.multiply(head, n);
             self.copy_back(&mut encoder, &self.buffers.logits, out)?;
         }
@@ -104,6 +103,12 @@ impl Gpu {
             device.read(&staging, &mut padded)?;
             Ok(unpad(&padded, width, hidden))
         })
+    }
+
+    /// Sends which of the wanted rows the head is for: `n` from `first` on.
+    pub(super) fn send_head(&self, first: usize, n: usize) {
+        let pass = Pass { n: n as u32, first: first as u32, splits: 1, unused: 0 };
+        self.device.queue.write_buffer(&self.buffers.head_pass, 0, bytemuck::bytes_of(&pass));
     }
 
     /// Sends what the device needs to know of a batch; not its tokens where the device has them.
@@ -166,7 +171,7 @@ impl Gpu {
 
 /// Parts of the positions for attention in sliding (0) or global (1) layers: enough of them to keep
 /// a GPU busy with one token's few heads. Many rows keep it busy as they are.
-fn split(c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
+pub(super) fn split(c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
     /// Positions in a part.
     const PART: usize = 128;
     if rows.len() > SPLIT_ROWS {

@@ -2,19 +2,34 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shaders::{Access, Kernel};
 
 use super::device::Device;
+use super::kept::Kept;
 
 /// The pipelines and bind group layouts of a device.
 #[derive(Default)]
 pub(crate) struct Pipelines {
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     layouts: Mutex<HashMap<Vec<Access>, wgpu::BindGroupLayout>>,
+    /// From run to run, where that is possible and wanted.
+    pub(super) kept: Option<Kept>,
+    /// Compiled since they were last kept.
+    fresh: AtomicBool,
 }
 
 impl Device {
+    /// Writes what was compiled where the next run finds it.
+    pub(super) fn keep_pipelines(&self) {
+        if let Some(kept) = &self.pipelines.kept
+            && self.pipelines.fresh.swap(false, Ordering::Relaxed)
+        {
+            kept.save();
+        }
+    }
+
     /// The layout of a kernel's buffers.
     pub(crate) fn layout(&self, kernel: &Kernel) -> wgpu::BindGroupLayout {
         let accesses: Vec<Access> = kernel.bindings.iter().map(|b| b.access).collect();
@@ -59,6 +74,7 @@ impl Device {
     }
 
     fn compile(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        self.pipelines.fresh.store(true, Ordering::Relaxed);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(&kernel.name),
             source: wgpu::ShaderSource::Wgsl(kernel.source.as_str().into()),
@@ -84,7 +100,7 @@ impl Device {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.pipelines.kept.as_ref().map(|kept| &kept.cache),
         })
     }
 }

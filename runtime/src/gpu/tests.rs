@@ -1,5 +1,8 @@
 //! Kernels against the scalar oracle, on whatever adapter there is.
 
+mod cache;
+mod top;
+
 use std::sync::{Arc, OnceLock};
 
 use quant::DType;

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 pub use params::{SamplingError, SamplingParams};
 use rng::Rng;
-use select::Candidate;
+pub use select::Candidate;
 
 /// Draws tokens; one for each sequence.
 #[derive(Clone, Debug)]
@@ -77,6 +77,37 @@ impl Sampler {
             return Ok(select::top(logits, 1, candidates)?.id);
         }
         let best = select::candidates(logits, &self.params, candidates)?;
+        Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
+    }
+
+    /// The k likeliest tokens are all that a draw depends on, where they are: that k. (`None`
+    /// without top-k, and where a penalty changes which are the likeliest.) `vocab` is the number
+    /// of tokens.
+    pub fn top_k(&self, vocab: usize) -> Option<usize> {
+        let k = if self.params.temperature <= 0.0 { 1 } else { self.params.top_k };
+        (self.params.repeat_penalty == 1.0 && 0 < k && k < vocab).then_some(k)
+    }
+
+    /// As [`Sampler::sample`], given only the [`Sampler::top_k`] likeliest tokens, in any order
+    /// (of equal ones those with the lower ids): the same token for the same logits.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`]; a logit that is NaN must be among those given to be noticed.
+    pub fn sample_top(&mut self, top: &[Candidate]) -> Result<u32, SamplingError> {
+        if let Some(bad) = top.iter().find(|c| c.logit.is_nan() || c.logit == f32::INFINITY) {
+            return Err(SamplingError::Logit { token: bad.id, value: bad.logit });
+        }
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        candidates.extend(top.iter().filter(|c| c.logit > f32::NEG_INFINITY));
+        candidates.sort_unstable_by(Candidate::order);
+        let Some(&best) = candidates.first() else {
+            return Err(SamplingError::NoToken { logits: top.len() });
+        };
+        if self.params.temperature <= 0.0 || self.params.top_k == 1 {
+            return Ok(best.id);
+        }
+        select::narrow(candidates, best, &self.params);
         Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
     }
 

@@ -10,14 +10,16 @@ use super::params::{SamplingError, SamplingParams};
 
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) id: u32,
-    pub(super) logit: f32,
+pub struct Candidate {
+    /// The token.
+    pub id: u32,
+    /// Its logit.
+    pub logit: f32,
 }
 
 impl Candidate {
     /// The likeliest first; of equal ones, the lower id.
-    fn order(&self, other: &Self) -> Ordering {
+    pub(super) fn order(&self, other: &Self) -> Ordering {
         other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
     }
 }
@@ -34,17 +36,12 @@ pub(super) fn candidates(
     params: &SamplingParams,
     out: &mut Vec<Candidate>,
 ) -> Result<Candidate, SamplingError> {
-    let weigh = |out: &[Candidate], best: Candidate| -> f64 {
-        out.iter().map(|c| weight(c.logit, best)).sum()
-    };
     let top_p = f64::from(params.top_p);
     let best;
     if params.top_k > 0 && params.top_k < logits.len() {
         best = top(logits, params.top_k, out)?;
-        if params.top_p < 1.0 {
-            let enough = top_p * weigh(out, best);
-            nucleus(out, enough, best);
-        }
+        narrow(out, best, params);
+        return Ok(best);
     } else if params.top_p < 1.0 {
         // Few tokens are nearly always enough: take more only as long as they are not.
         let mut k = 256;
@@ -61,11 +58,30 @@ pub(super) fn candidates(
         out.clear();
         out.extend(all.filter(|c| c.logit > f32::NEG_INFINITY));
     }
+    without_improbable(out, best, params);
+    Ok(best)
+}
+
+/// What top-p and min-p leave of the tokens that top-k left.
+pub(super) fn narrow(out: &mut Vec<Candidate>, best: Candidate, params: &SamplingParams) {
+    if params.top_p < 1.0 {
+        let enough = f64::from(params.top_p) * weigh(out, best);
+        nucleus(out, enough, best);
+    }
+    without_improbable(out, best, params);
+}
+
+/// What min-p leaves.
+fn without_improbable(out: &mut Vec<Candidate>, best: Candidate, params: &SamplingParams) {
     if params.min_p > 0.0 {
         let least = f64::from(params.min_p);
         out.retain(|c| c.id == best.id || weight(c.logit, best) >= least);
     }
-    Ok(best)
+}
+
+/// Σ of the candidates' weights.
+fn weigh(out: &[Candidate], best: Candidate) -> f64 {
+    out.iter().map(|c| weight(c.logit, best)).sum()
 }
 
 /// The probability of a logit at temperature 1, as a share of the likeliest one's.

@@ -74,6 +74,46 @@ fn selection_agrees_with_a_full_sort() {
     }
 }
 
+/// The likeliest tokens alone, in any order, give what all logits give.
+#[test]
+fn the_likeliest_are_enough() {
+    for seed in 0..20 {
+        let mut logits = peaked(3000, seed);
+        if seed % 2 == 0 {
+            logits.iter_mut().for_each(|x| *x = x.round());
+        }
+        logits[7] = f32::NEG_INFINITY;
+        for params in [
+            SamplingParams { seed, ..SamplingParams::default() },
+            SamplingParams { seed, top_k: 20, min_p: 0.1, temperature: 2.0, ..open() },
+            SamplingParams { seed, top_k: 1, ..open() },
+            SamplingParams::greedy(),
+        ] {
+            let (mut all, mut few) = (sampler(params.clone()), sampler(params));
+            let k = all.top_k(logits.len()).unwrap();
+            let mut top = vec![];
+            select::top(&logits, k, &mut top).unwrap();
+            top.rotate_left(k / 2);
+            for _ in 0..5 {
+                assert_eq!(few.sample_top(&top), all.sample(&logits), "seed {seed}");
+            }
+        }
+    }
+    // Where a penalty or no top-k makes other tokens matter, they are not.
+    let with = |params: SamplingParams| sampler(params).top_k(3000);
+    assert_eq!(with(SamplingParams { repeat_penalty: 1.1, ..SamplingParams::default() }), None);
+    assert_eq!(with(open()), None);
+    assert_eq!(with(SamplingParams { top_k: 3000, ..open() }), None);
+    // Bad ones are noticed.
+    let mut s = sampler(SamplingParams::default());
+    let bad = |logit| [Candidate { id: 3, logit: 1.0 }, Candidate { id: 9, logit }];
+    let error = s.sample_top(&bad(f32::INFINITY));
+    assert_eq!(error, Err(SamplingError::Logit { token: 9, value: f32::INFINITY }));
+    assert!(s.sample_top(&bad(f32::NAN)).is_err());
+    assert_eq!(s.sample_top(&bad(f32::NEG_INFINITY)), Ok(3));
+    assert_eq!(s.sample_top(&[]), Err(SamplingError::NoToken { logits: 0 }));
+}
+
 #[test]
 fn draws_follow_the_distribution() {
     let logits = [1.0f32, 0.0, -1.0, f32::NEG_INFINITY, 2.0];

@@ -22,7 +22,7 @@ mod ops;
 mod rows;
 mod softmax;
 mod tower;
-mod weights;
+pub(crate) mod weights;
 
 pub use cache::ImageCache;
 pub use config::VisionConfig;

@@ -45,6 +45,17 @@ pub struct VisionTower {
     weights: Weights,
     kernels: Kernels,
     pool: rayon::ThreadPool,
+    #[cfg(feature = "gpu")]
+    gpu: Option<OnGpu>,
+}
+
+/// The layers on a device.
+#[cfg(feature = "gpu")]
+struct OnGpu {
+    tower: crate::gpu::GpuTower,
+    /// It has failed, and is not asked again.
+    failed: AtomicBool,
+    tell: fn(&crate::gpu::GpuError),
 }
 
 impl VisionTower {
@@ -98,7 +109,34 @@ impl VisionTower {
             .thread_name(|i| format!("lapidary-vision-{i}"))
             .build()
             .map_err(|e| RuntimeError::Threads { threads, why: e.to_string() })?;
-        Ok(VisionTower { path, file, config, weights, kernels: options.kernels, pool })
+        Ok(VisionTower {
+            path,
+            file,
+            config,
+            weights,
+            kernels: options.kernels,
+            pool,
+            #[cfg(feature = "gpu")]
+            gpu: None,
+        })
+    }
+
+    /// Puts the layers on a device. Where that fails at work, `tell` is called, once, and the CPU
+    /// does it from then on.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::gpu::GpuError) when the device has not the memory, or can't run this
+    /// tower: it stays on the CPU then.
+    #[cfg(feature = "gpu")]
+    pub fn use_gpu(
+        &mut self,
+        device: &std::sync::Arc<crate::gpu::Device>,
+        tell: fn(&crate::gpu::GpuError),
+    ) -> Result<(), crate::gpu::GpuError> {
+        let (c, weights, file) = (&self.config, &self.weights, self.file.get());
+        let tower = crate::gpu::GpuTower::new(device.clone(), c, weights, file)?;
+        self.gpu = Some(OnGpu { tower, failed: AtomicBool::new(false), tell });
+        Ok(())
     }
 
     /// The file.
@@ -114,6 +152,13 @@ impl VisionTower {
     /// Threads in use.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
+    }
+
+    /// The device that the layers are on, where they are on one that has not failed.
+    #[cfg(feature = "gpu")]
+    pub fn device(&self) -> Option<&crate::gpu::Device> {
+        let on = self.gpu.as_ref().filter(|gpu| !gpu.failed.load(Ordering::Relaxed));
+        on.map(|gpu| gpu.tower.device())
     }
 
     /// Floating-point operations that one image takes: two for each product, in matrices and in
@@ -185,6 +230,9 @@ impl<'a> Pass<'a> {
 
     fn run(&mut self, pixels: &[f32], cancel: &AtomicBool) -> Result<ImageRows, RuntimeError> {
         self.embed(pixels)?; //               x [patches, hidden]
+        if self.layers_on_gpu(cancel)? {
+            return self.project();
+        }
         for layer in &self.tower.weights.layers {
             if cancel.load(Ordering::Relaxed) {
                 return Err(RuntimeError::Cancelled);
@@ -193,6 +241,28 @@ impl<'a> Pass<'a> {
             self.mlp(layer); //               x += MLP(norm(x))
         }
         self.project() //                     [tokens, projection_dim]
+    }
+
+    /// Has a device taken x through all layers?
+    #[cfg(feature = "gpu")]
+    fn layers_on_gpu(&mut self, cancel: &AtomicBool) -> Result<bool, RuntimeError> {
+        let on = self.tower.gpu.as_ref().filter(|gpu| !gpu.failed.load(Ordering::Relaxed));
+        let Some(gpu) = on else { return Ok(false) };
+        match gpu.tower.run(self.x.get_mut(), cancel) {
+            Ok(Some(())) => Ok(true),
+            Ok(None) => Err(RuntimeError::Cancelled),
+            Err(failure) => {
+                if !gpu.failed.swap(true, Ordering::Relaxed) {
+                    (gpu.tell)(&failure);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn layers_on_gpu(&mut self, _cancel: &AtomicBool) -> Result<bool, RuntimeError> {
+        Ok(false)
     }
 
     fn product(&self, linear: &'a Linear, column: usize) -> Product<'a> {

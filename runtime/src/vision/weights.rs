@@ -9,37 +9,37 @@ use crate::error::ModelError;
 use crate::weights::{Names, WeightMatrix, placed, wrong_shape};
 
 /// y = x · Wᵀ + b.
-pub(super) struct Linear {
-    pub(super) weight: WeightMatrix,
+pub(crate) struct Linear {
+    pub(crate) weight: WeightMatrix,
     /// `[rows]`
-    pub(super) bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 /// LayerNorm's weight and bias, `[hidden]` each.
-pub(super) struct Norm {
-    pub(super) weight: Vec<f32>,
-    pub(super) bias: Vec<f32>,
+pub(crate) struct Norm {
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
-pub(super) struct Layer {
+pub(crate) struct Layer {
     /// Before attention.
-    pub(super) norm1: Norm,
-    pub(super) q: Linear,
-    pub(super) k: Linear,
-    pub(super) v: Linear,
-    pub(super) out: Linear,
+    pub(crate) norm1: Norm,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) out: Linear,
     /// Before the MLP.
-    pub(super) norm2: Norm,
-    pub(super) up: Linear,
-    pub(super) down: Linear,
+    pub(crate) norm2: Norm,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
 }
 
-pub(super) struct Weights {
+pub(crate) struct Weights {
     /// `[hidden, 3 · patch · patch]`
     pub(super) patch: Linear,
     /// `[patches, hidden]`
     pub(super) position: WeightMatrix,
-    pub(super) layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
     pub(super) post_norm: Norm,
     /// RMSNorm of the averaged patches, `[hidden]`.
     pub(super) soft_norm: Vec<f32>,

@@ -1,0 +1,100 @@
+//! What a token costs on a device: counted, not measured.
+
+use shaders::CacheFormat;
+use shaders::params::Row;
+
+use super::Gpu;
+use super::matrix::{device_bytes, shards};
+use super::pass::split;
+use crate::model::Model;
+use crate::weights::WeightMatrix;
+
+/// What one token costs, decoded greedily with the whole model on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCost {
+    /// Bytes of matrices that are read, as they lie on the device.
+    pub weights: u64,
+    /// Bytes of keys and values that are read.
+    pub cache: u64,
+    /// Dispatches, all in one compute pass.
+    pub dispatches: usize,
+}
+
+impl TokenCost {
+    /// For the token at `position` on a device that binds `max_binding` bytes.
+    pub(super) fn of(
+        model: &Model,
+        cache: CacheFormat,
+        position: usize,
+        max_binding: u64,
+    ) -> TokenCost {
+        let (c, weights) = (model.config(), model.weights());
+        let mut cost = TokenCost::default();
+        let row = Row { end: position as u32 + 1, ..Default::default() };
+        let splits = [0, 1].map(|kind| split(c, &[row], kind));
+        for layer in &weights.layers {
+            let stacks: [&[&WeightMatrix]; 4] = [
+                &[&layer.q, &layer.k, &layer.v],
+                &[&layer.o],
+                &[&layer.gate, &layer.up],
+                &[&layer.down],
+            ];
+            for stack in stacks {
+                cost.weights += device_bytes(stack);
+                cost.dispatches += shards(stack, max_binding);
+            }
+            let seen = layer.config.window.map_or(position + 1, |w| w.min(position + 1));
+            cost.cache += (seen * 2 * c.kv_heads * cache.row_bytes(c.head_dim)) as u64;
+            // RoPE and storing, attention, its parts where there are some, and two norms.
+            let parts = splits[usize::from(layer.config.window.is_none())] > 1;
+            cost.dispatches += 4 + usize::from(parts);
+        }
+        // Of the embedding one row is read, by whichever shard holds it.
+        cost.weights += device_bytes(&[&weights.output]);
+        cost.dispatches += shards(&[&weights.embed], max_binding);
+        cost.dispatches += shards(&[&weights.output], max_binding);
+        // The first norm, the rows that are wanted, and the two steps to the likeliest token.
+        cost.dispatches += 4;
+        cost
+    }
+}
+
+impl Gpu {
+    /// What the token at `position` costs; `None` where the CPU has layers as well.
+    pub fn cost(&self, model: &Model, position: usize) -> Option<TokenCost> {
+        let cost = || TokenCost::of(model, self.cache, position, self.device.max_binding);
+        self.has_all().then(cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quant::DType;
+
+    use super::*;
+    use crate::synthetic::Shape;
+
+    /// The table in benches/README.md. Weights are the parameters of the matrices at 4.5 and 8.5
+    /// bits: nothing is padded.
+    #[test]
+    fn real_shapes_cost_what_is_written() {
+        const MIB: u64 = 1 << 20;
+        let (q4_0, q8_0) = (DType::Q4_0, DType::Q8_0);
+        for (name, dtype, weights, [near, far, small], [f16, q8]) in [
+            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218], [45_088_768, 23_953_408]),
+            ("gemma-3-4b", q4_0, 2_518_067_200, [278, 312, 288], [289_406_976, 153_747_456]),
+            ("gemma-3-4b", q8_0, 4_122_388_480, [278, 312, 288], [289_406_976, 153_747_456]),
+        ] {
+            let model = Shape::from_name(name).unwrap().outline(dtype, q8_0).unwrap();
+            let cost = |format, position, limit| TokenCost::of(&model, format, position, limit);
+            let first = cost(CacheFormat::F16, 0, 2048 * MIB);
+            assert_eq!((first.weights, first.dispatches), (weights, near), "{name} {dtype}");
+            let late = cost(CacheFormat::F16, 8191, 2048 * MIB);
+            assert_eq!((late.cache, late.dispatches), (f16, far), "{name} {dtype}");
+            assert_eq!(cost(CacheFormat::Q8_0, 8191, 2048 * MIB).cache, q8, "{name}");
+            // Where 128 MiB are bound at once, as WebGPU promises, the embedding is in shards.
+            assert_eq!(cost(CacheFormat::F16, 0, 128 * MIB).dispatches, small, "{name}");
+        }
+    }
+}

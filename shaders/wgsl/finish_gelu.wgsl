@@ -1,0 +1,4 @@
+// GELU(y + bias)
+fn finish(at: u32, b: f32) {
+    y[at] = gelu(y[at] + b);
+}
