@@ -8,13 +8,15 @@
 mod compose;
 mod format;
 mod kernels;
+mod matmul;
 pub mod params;
+mod reduce;
 
-pub use compose::{Access, Binding, Kernel};
+pub use compose::{Access, Binding, Kernel, Needs};
 pub use format::{CacheFormat, Format};
-pub use kernels::{
-    Attention, Matmul, Output, Rope, argmax, argmax_last, embed, gather, merge, norm,
-};
+pub use kernels::{Attention, Normed, Rope, argmax, argmax_last, embed, gather, merge, norm};
+pub use matmul::{Many, Matmul, Output, Prepare};
+pub use reduce::Reduce;
 
 /// Weights per row are padded with zeros to a multiple of this many, and so are the rows of
 /// activations.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::error::GpuError;
+use super::features::Features;
 use super::pipelines::Pipelines;
 
 /// The first failure that nobody was there to receive.
@@ -23,6 +24,8 @@ pub struct Device {
     name: String,
     real: bool,
     memory: Option<u64>,
+    /// What of it is used.
+    pub(crate) features: Features,
     /// Bytes that a weight matrix may take before it is cut into shards.
     pub(crate) max_binding: u64,
     pub(crate) device: wgpu::Device,
@@ -42,6 +45,7 @@ impl Device {
         name: String,
         real: bool,
         memory: Option<u64>,
+        features: Features,
         max_binding: u64,
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -51,7 +55,7 @@ impl Device {
         device.on_uncaptured_error(Arc::new(move |e| note(&errors, false, e.to_string())));
         device.set_device_lost_callback(move |_, why| note(&losses, true, why));
         let pipelines = Pipelines::default();
-        Device { name, real, memory, max_binding, device, queue, failure, pipelines }
+        Device { name, real, memory, features, max_binding, device, queue, failure, pipelines }
     }
 
     /// Its name.
@@ -62,6 +66,11 @@ impl Device {
     /// Is it a piece of hardware?
     pub fn is_real(&self) -> bool {
         self.real
+    }
+
+    /// What of it is used: which kernels run.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Bytes of its memory, as far as that is known.

@@ -12,6 +12,7 @@ mod buffers;
 mod device;
 mod encode;
 mod error;
+mod features;
 mod fit;
 mod greedy;
 mod layer;
@@ -20,6 +21,7 @@ mod ops;
 mod pass;
 mod pipelines;
 mod planes;
+mod prepare;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +37,7 @@ pub use adapter::{Adapter, DeviceOptions, adapters};
 use buffers::{Buffers, Which};
 pub use device::Device;
 pub use error::GpuError;
+pub use features::{Features, Offers};
 use fit::{fitting, notes};
 use greedy::Greedy;
 use layer::{DeviceLayer, Maker};
@@ -230,6 +233,8 @@ fn head(
         pass: &b.head_pass,
         x: &b.h,
         x_stride: b.widths.hidden,
+        prepared: b.prepared.as_ref(),
+        in_bytes: true,
         y: &b.logits,
         y_stride: vocab,
     };
