@@ -73,3 +73,29 @@ fn answers_are_the_cpus_every_way() {
         assert_eq!(greedy(&model, &on(&device), question), want, "{words}");
     }
 }
+
+/// `lapidary devices` says what is offered and what of it is used; a name that means nothing is refused.
+#[test]
+fn people_can_see_and_decide_what_is_used() {
+    if adapter().is_none() {
+        return;
+    }
+    let lapidary = |words: &str, args: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("lapidary").unwrap();
+        command.env("LAPIDARY_GPU_FEATURES", words).args(args).output().unwrap()
+    };
+    let listed = |words| String::from_utf8(lapidary(words, &["devices"]).stdout).unwrap();
+    assert!(listed("plain").contains("used: plain"), "{}", listed("plain"));
+    assert!(listed("dot4").contains("used: dot4"), "{}", listed("dot4"));
+    assert!(listed("auto").contains("cooperative matrices"), "{}", listed("auto"));
+    assert!(listed("dot8").contains("\"dot8\""), "{}", listed("dot8"));
+    let dir = convert("gemma3-text", DType::Q8_0, DType::Q8_0);
+    let model = dir.path().join("model.gguf");
+    let out = dir.path().join("out.npy");
+    let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
+    let run = ["logits", model, "--tokens", "2,5", "-o", out, "--device", "gpu"];
+    assert!(lapidary("plain", &run).status.success());
+    let refused = lapidary("dot8", &run);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("LAPIDARY_GPU_FEATURES"), "{message}");
+}
