@@ -3,6 +3,8 @@
 #![cfg(feature = "gpu")]
 
 mod common;
+#[path = "gpu/features.rs"]
+mod features;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -24,11 +24,24 @@ pub struct Binding {
     pub ty: &'static str,
 }
 
+/// What a kernel asks of an adapter beyond WebGPU's least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Operations across the invocations of a subgroup.
+    pub subgroups: bool,
+    /// Half precision as a type.
+    pub f16: bool,
+    /// Cooperative matrices (wgpu's experimental form of them).
+    pub matrices: bool,
+}
+
 /// A shader ready to be compiled, with the entry point `main`.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// The file and the constants: no two different kernels have the same.
     pub name: String,
+    /// What it asks of an adapter.
+    pub needs: Needs,
     /// Its buffers, in order.
     pub bindings: Vec<Binding>,
     /// The whole WGSL text.
@@ -38,6 +51,7 @@ pub struct Kernel {
 /// Collects the parts of a [`Kernel`].
 pub(crate) struct Parts {
     name: String,
+    needs: Needs,
     constants: String,
     structs: Vec<&'static str>,
     bindings: Vec<Binding>,
@@ -48,11 +62,17 @@ impl Parts {
     pub(crate) fn new(name: &str) -> Self {
         Parts {
             name: name.into(),
+            needs: Needs::default(),
             constants: String::new(),
             structs: Vec::new(),
             bindings: Vec::new(),
             snippets: Vec::new(),
         }
+    }
+
+    pub(crate) fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
     }
 
     pub(crate) fn u32(mut self, name: &str, value: usize) -> Self {
@@ -82,7 +102,15 @@ impl Parts {
 
     /// The kernel whose `main` is in `body`.
     pub(crate) fn kernel(self, body: &str) -> Kernel {
-        let mut source = self.constants;
+        let mut source = String::new();
+        // naga knows subgroup operations without being told.
+        if self.needs.f16 {
+            source.push_str("enable f16;\n");
+        }
+        if self.needs.matrices {
+            source.push_str("enable wgpu_cooperative_matrix;\n");
+        }
+        source.push_str(&self.constants);
         for s in self.structs {
             source.push_str(s);
             source.push('\n');
@@ -99,6 +127,6 @@ impl Parts {
             source.push_str(s);
         }
         source.push_str(body);
-        Kernel { name: self.name, bindings: self.bindings, source }
+        Kernel { name: self.name, needs: self.needs, bindings: self.bindings, source }
     }
 }

@@ -47,6 +47,15 @@ impl Format {
         matches!(self, Format::Q4_0 | Format::Q8_0)
     }
 
+    /// The functions that make signed bytes of it, for products of bytes.
+    pub(crate) fn bytes(self) -> &'static str {
+        match self {
+            Format::Q4_0 => include_str!("../wgsl/bytes_q4_0.wgsl"),
+            Format::Q8_0 => include_str!("../wgsl/bytes_q8_0.wgsl"),
+            _ => panic!("{} has no blocks", self.name()),
+        }
+    }
+
     /// The functions that decode it.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {

@@ -3,103 +3,15 @@
 use crate::compose::{Access, Kernel, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::params::{Attend, Mat, Norm, Pass, Rope as RopeParams, Row};
+use crate::reduce::Reduce;
 use Access::{Read, Uniform, Write};
 
-const MATH: &str = include_str!("../wgsl/math.wgsl");
-
-/// What becomes of a matmul's results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Output {
-    /// They are stored.
-    Plain,
-    /// Rows are gate and up in turn: GELU(gate) · up is stored.
-    Glu,
-    /// They are softcapped.
-    Softcap,
-}
-
-impl Output {
-    /// Every one.
-    pub const ALL: [Output; 3] = [Output::Plain, Output::Glu, Output::Softcap];
-
-    fn wgsl(self) -> (&'static str, &'static str) {
-        match self {
-            Output::Plain => ("plain", include_str!("../wgsl/output_plain.wgsl")),
-            Output::Glu => ("glu", include_str!("../wgsl/output_glu.wgsl")),
-            Output::Softcap => ("softcap", include_str!("../wgsl/output_softcap.wgsl")),
-        }
-    }
-}
-
-/// `y = x · Wᵀ` for rows of `x`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Matmul {
-    /// How the weights lie.
-    pub format: Format,
-    /// What becomes of the results.
-    pub output: Output,
-}
-
-impl Matmul {
-    /// Invocations of a workgroup of [`Matmul::few`]: small, so that there are many of them.
-    const FEW_WORKGROUP: usize = 64;
-    /// Invocations of a workgroup of [`Matmul::tiled`].
-    const TILED_WORKGROUP: usize = 128;
-    /// Rows of weights that a group of lanes works on at once.
-    const ROWS: usize = 4;
-    /// Features and rows of `x` in a tile of [`Matmul::tiled`].
-    pub const TILE: usize = 64;
-    /// Rows of `x` that [`Matmul::few`] takes at most.
-    pub const FEW: usize = 8;
-
-    /// For up to `tokens` rows of `x` (1, 2, 4 or 8): weights are read once, coalesced, `lanes`
-    /// invocations side by side along a row.
-    pub fn few(self, tokens: usize, lanes: usize) -> Kernel {
-        self.parts("matvec")
-            .u32("WORKGROUP", Self::FEW_WORKGROUP)
-            .u32("LANES", lanes)
-            .u32("ROWS", Self::ROWS)
-            .u32("TOKENS", tokens)
-            .kernel(include_str!("../wgsl/matvec.wgsl"))
-    }
-
-    /// For many rows of `x`: tiles in workgroup memory.
-    pub fn tiled(self) -> Kernel {
-        self.parts("matmul")
-            .u32("WORKGROUP", Self::TILED_WORKGROUP)
-            .kernel(include_str!("../wgsl/matmul.wgsl"))
-    }
-
-    /// Lanes along each of `rows` rows of `pieces` pieces: as leave the fewest of them idle, the
-    /// more the better, but enough workgroups to keep a GPU busy.
-    pub fn lanes(rows: usize, pieces: usize) -> usize {
-        /// Workgroups that keep a GPU busy.
-        const ENOUGH: usize = 256;
-        let idle = |lanes: &usize| pieces.next_multiple_of(*lanes) - pieces;
-        let enough = |lanes: &usize| rows.div_ceil(Self::rows_of_workgroup(*lanes)) >= ENOUGH;
-        [32, 16, 8].into_iter().filter(enough).min_by_key(idle).unwrap_or(32)
-    }
-
-    /// Rows of weights of one workgroup of [`Matmul::few`].
-    pub fn rows_of_workgroup(lanes: usize) -> usize {
-        Self::FEW_WORKGROUP / lanes * Self::ROWS
-    }
-
-    fn parts(self, file: &str) -> Parts {
-        let (name, output) = self.output.wgsl();
-        let parts = Parts::new(file)
-            .definition(Mat::WGSL)
-            .definition(Pass::WGSL)
-            .bind("p", Uniform, "Mat")
-            .bind("batch", Uniform, "Pass")
-            .bind("x", Read, "array<vec4<f32>>")
-            .bind("y", Write, "array<f32>");
-        weights(parts, self.format).snippet("", MATH).snippet(name, output)
-    }
-}
+/// Blocks of 32 as bytes.
+pub(crate) const INT8: &str = include_str!("../wgsl/int8.wgsl");
+pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
 
 /// The planes of a matrix and the functions that decode them. Its bindings come last.
-fn weights(parts: Parts, format: Format) -> Parts {
+pub(crate) fn weights(parts: Parts, format: Format) -> Parts {
     let parts = parts.bind("pieces", Read, "array<vec4<u32>>");
     let parts = match format.scaled() {
         true => parts.bind("scales", Read, "array<u32>"),
@@ -118,8 +30,19 @@ pub fn embed(format: Format) -> Kernel {
     weights(parts, format).kernel(include_str!("../wgsl/embed.wgsl"))
 }
 
-/// With `residual`: x += RMSNorm(o) · post. With `normed`: h = RMSNorm(x) · weight, of the new x.
-pub fn norm(residual: bool, normed: bool) -> Kernel {
+/// What a [`norm`] leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Normed {
+    /// Nothing: the residual is all there is to do.
+    Nothing,
+    /// h = RMSNorm(x) · weight.
+    Float,
+    /// The same, and beside it as [`Prepare::Int8`](crate::Prepare::Int8) has it.
+    Int8,
+}
+
+/// With `residual`: x += RMSNorm(o) · post. Then `normed`, of the new x.
+pub fn norm(residual: bool, normed: Normed, reduce: Reduce) -> Kernel {
     let mut parts = Parts::new("norm").definition(Norm::WGSL).bind("p", Uniform, "Norm").bind(
         "x",
         Write,
@@ -131,11 +54,22 @@ pub fn norm(residual: bool, normed: bool) -> Kernel {
         parts = parts.bind("o", Read, "array<vec4<f32>>").bind("post", Read, "array<vec4<f32>>");
         add = ("residual", include_str!("../wgsl/norm_residual.wgsl"));
     }
-    if normed {
+    if normed != Normed::Nothing {
         parts = parts.bind("weight", Read, "array<vec4<f32>>").bind("h", Write, "array<vec4<f32>>");
         store = ("stored", include_str!("../wgsl/norm_store.wgsl"));
     }
-    parts.snippet(add.0, add.1).snippet(store.0, store.1).kernel(include_str!("../wgsl/norm.wgsl"))
+    if normed == Normed::Int8 {
+        parts = parts
+            .bind("values", Write, "array<vec4<u32>>")
+            .bind("scales", Write, "array<vec2<f32>>")
+            .snippet("", INT8);
+        store = ("stored_int8", include_str!("../wgsl/norm_store_int8.wgsl"));
+    }
+    reduce
+        .total(parts)
+        .snippet(add.0, add.1)
+        .snippet(store.0, store.1)
+        .kernel(include_str!("../wgsl/norm.wgsl"))
 }
 
 /// Norm per head, RoPE, and the keys and values into the cache.

@@ -8,15 +8,17 @@
 mod compose;
 mod format;
 mod kernels;
+mod matmul;
 pub mod params;
+mod reduce;
 mod top;
 mod tower;
 
-pub use compose::{Access, Binding, Kernel};
+pub use compose::{Access, Binding, Kernel, Needs};
 pub use format::{CacheFormat, Format};
-pub use kernels::{
-    Attention, Matmul, Output, Rope, argmax, argmax_last, embed, gather, merge, norm,
-};
+pub use kernels::{Attention, Normed, Rope, argmax, argmax_last, embed, gather, merge, norm};
+pub use matmul::{Many, Matmul, Output, Prepare};
+pub use reduce::Reduce;
 pub use top::Top;
 pub use tower::{Finish, layer_norm};
 

@@ -73,8 +73,8 @@ params! {
         first_row: u32,
         /// Results become `c · tanh(y / c)`, where not 0; for embeddings the factor √hidden.
         scale: f32,
-        /// Nothing.
-        unused: u32,
+        /// A power of two: in f16, weights are kept times this, so that the largest is about 1.
+        factor: f32,
     }
     /// Root mean square norms over rows.
     Norm {

@@ -1,7 +1,7 @@
 //! naga checks every kernel, without any GPU, and the layouts of the parameter structs.
 
 use lapidary_shaders::*;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 /// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
 fn all() -> Vec<Kernel> {
@@ -13,13 +13,25 @@ fn all() -> Vec<Kernel> {
         out.push(embed(format));
         for output in Output::ALL {
             let matmul = Matmul { format, output };
-            out.push(matmul.tiled());
-            for tokens in [1, 2, 4, 8] {
-                out.extend([8, 16, 32].map(|lanes| matmul.few(tokens, lanes)));
+            let ways = ALL_WAYS.iter().filter(|w| **w != Many::Int8 || format.scaled());
+            out.extend(ways.map(|way| matmul.many(*way)));
+            for (tokens, reduce) in
+                [1, 2, 4, 8].into_iter().flat_map(|t| Reduce::ALL.map(|r| (t, r)))
+            {
+                out.extend([8, 16, 32].map(|lanes| matmul.few(tokens, lanes, reduce)));
+                if format.scaled() {
+                    out.extend([8, 16, 32].map(|lanes| matmul.few_int8(tokens, lanes, reduce)));
+                }
             }
         }
     }
-    out.extend([norm(true, false), norm(false, true), norm(true, true)]);
+    for reduce in Reduce::ALL {
+        out.push(norm(true, Normed::Nothing, reduce));
+        for normed in [Normed::Float, Normed::Int8] {
+            out.extend([false, true].map(|residual| norm(residual, normed, reduce)));
+        }
+    }
+    out.extend([Prepare::Int8, Prepare::Half].map(Prepare::kernel));
     for head_dim in [16, 24, 32, 72, 128, 256] {
         out.push(merge(head_dim));
         for cache in CacheFormat::ALL.into_iter().filter(|c| c.takes(head_dim)) {
@@ -37,6 +49,17 @@ fn all() -> Vec<Kernel> {
     out
 }
 
+/// Every way of multiplying many rows, matrices for subgroups of any size that there is.
+const ALL_WAYS: [Many; 7] = [
+    Many::Float,
+    Many::Int8,
+    Many::Half,
+    Many::Matrix { size: 8, workgroup: 64 },
+    Many::Matrix { size: 8, workgroup: 128 },
+    Many::Matrix { size: 16, workgroup: 128 },
+    Many::Matrix { size: 16, workgroup: 256 },
+];
+
 fn parse(kernel: &Kernel) -> naga::Module {
     naga::front::wgsl::parse_str(&kernel.source)
         .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)))
@@ -50,9 +73,17 @@ fn every_kernel_is_valid() {
     let kernels = all();
     for kernel in &kernels {
         let module = parse(kernel);
-        // No capability beyond what WebGPU asks of every adapter.
-        let basic = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        let mut validator = Validator::new(ValidationFlags::all(), basic);
+        // No capability beyond what WebGPU asks of every adapter, and what the kernel says it needs.
+        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        capabilities.set(Capabilities::SUBGROUP, kernel.needs.subgroups);
+        capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
+        capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.matrices);
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        if kernel.needs.subgroups {
+            validator
+                .subgroup_stages(ShaderStages::COMPUTE)
+                .subgroup_operations(SubgroupOperationSet::all());
+        }
         validator
             .validate(&module)
             .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)));

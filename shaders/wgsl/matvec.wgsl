@@ -4,12 +4,9 @@
 const GROUPS: u32 = WORKGROUP / LANES;
 const SUMS: u32 = ROWS * TOKENS;
 
-var<workgroup> sums: array<f32, WORKGROUP * SUMS>;
-
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+fn run(workgroup: u32, i: u32) {
     let lane = i % LANES;
-    let row0 = (workgroup.x * GROUPS + i / LANES) * ROWS;
+    let row0 = (workgroup * GROUPS + i / LANES) * ROWS;
     var at: array<u32, ROWS>; // rows past the end are the last one again
     for (var r = 0u; r < ROWS; r++) { at[r] = min(row0 + r, p.rows - 1u) * p.pieces; }
     var start: array<u32, TOKENS>;
@@ -35,25 +32,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
 
-    for (var s = 0u; s < SUMS; s++) { sums[s * WORKGROUP + i] = sum[s]; }
-    workgroupBarrier();
-    for (var step = LANES / 2u; step > 0u; step /= 2u) {
-        if lane < step {
-            for (var s = 0u; s < SUMS; s++) {
-                sums[s * WORKGROUP + i] += sums[s * WORKGROUP + i + step];
-            }
-        }
-        workgroupBarrier();
-    }
     // The lanes share out the pairs of rows and tokens.
-    let first = i - lane;
+    let found = reduce(&sum, i);
     for (var o = lane; o < SUMS / 2u; o += LANES) {
         let pair = o / TOKENS;
         let t = o % TOKENS;
         if t < batch.n {
-            let even = sums[(2u * pair * TOKENS + t) * WORKGROUP + first];
-            let odd = sums[((2u * pair + 1u) * TOKENS + t) * WORKGROUP + first];
-            output(t, row0 + 2u * pair, even, odd);
+            var both = vec2<f32>();
+            for (var k = found.x; k < found.x + found.y; k++) {
+                both.x += sums[2u * pair * TOKENS * WORKGROUP + t * WORKGROUP + k];
+                both.y += sums[(2u * pair + 1u) * TOKENS * WORKGROUP + t * WORKGROUP + k];
+            }
+            output(t, row0 + 2u * pair, both.x, both.y);
         }
     }
 }

@@ -175,9 +175,11 @@ pub(crate) fn run() -> Result<()> {
             format::bytes(buffer),
             format::bytes(binding)
         );
-        let (least, most) = a.subgroups();
-        let f16 = if a.has_f16() { "f16" } else { "no f16" };
-        println!("   subgroups of {least} to {most}, {f16} (neither is needed)");
+        println!("   {}", a.offers());
+        match a.features() {
+            Ok(used) => println!("   used: {used} (LAPIDARY_GPU_FEATURES decides otherwise)"),
+            Err(e) => println!("   {e}"),
+        }
         if a.keeps_pipelines() {
             let kept = runtime::gpu::pipeline_folder()
                 .map_or("not kept (LAPIDARY_PIPELINE_CACHE)".into(), |f| {

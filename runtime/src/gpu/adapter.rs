@@ -7,6 +7,7 @@ use pollster::block_on;
 
 use super::device::Device;
 use super::error::GpuError;
+use super::features::{Features, Offers, VARIABLE};
 
 /// A GPU (or a program that plays one) that could be used.
 pub struct Adapter {
@@ -38,6 +39,9 @@ pub struct DeviceOptions {
     /// Keep compiled pipelines in this folder, where the backend can:
     /// [`pipeline_folder`](super::pipeline_folder) is the user's. `None`: compile them each time.
     pub pipelines: Option<PathBuf>,
+    /// Use these of what it offers; else what the environment variable `LAPIDARY_GPU_FEATURES`
+    /// names; else what is likely to pay.
+    pub features: Option<Features>,
 }
 
 impl Adapter {
@@ -77,14 +81,45 @@ impl Adapter {
         }
     }
 
-    /// Smallest and largest subgroup.
-    pub fn subgroups(&self) -> (u32, u32) {
-        (self.info.subgroup_min_size, self.info.subgroup_max_size)
+    /// What it offers beyond WebGPU's least.
+    pub fn offers(&self) -> Offers {
+        use wgpu::{CooperativeScalarType as Scalar, Features as F};
+        let (features, limits) = (self.adapter.features(), self.adapter.limits());
+        let sizes = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let tiles = match features.contains(F::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+            true => self.adapter.cooperative_matrix_properties(),
+            false => Vec::new(),
+        };
+        let square = |t: &&wgpu::CooperativeMatrixProperties| {
+            t.m_size == t.n_size && t.n_size == t.k_size && [8, 16].contains(&t.m_size)
+        };
+        let widening = |t: &&wgpu::CooperativeMatrixProperties| {
+            (t.ab_type, t.cr_type) == (Scalar::F16, Scalar::F32)
+        };
+        let mut matrices: Vec<_> =
+            tiles.iter().filter(square).filter(widening).map(|t| t.m_size).collect();
+        matrices.sort_unstable();
+        matrices.dedup();
+        Offers {
+            subgroups: features.contains(F::SUBGROUP).then_some(sizes),
+            f16: features.contains(F::SHADER_F16),
+            dot4: multiplies_bytes(&self.adapter),
+            matrices,
+            invocations: limits.max_compute_invocations_per_workgroup,
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        }
     }
 
-    /// Has it arithmetic in half precision?
-    pub fn has_f16(&self) -> bool {
-        self.adapter.features().contains(wgpu::Features::SHADER_F16)
+    /// What of that is used: what `LAPIDARY_GPU_FEATURES` names, or else what is likely to pay.
+    ///
+    /// # Errors
+    /// [`GpuError::Feature`] where that names what is not there.
+    pub fn features(&self) -> Result<Features, GpuError> {
+        let offers = self.offers();
+        match std::env::var(VARIABLE) {
+            Ok(words) => Features::parse(&words, &offers, self.name()),
+            Err(_) => Ok(Features::of(&offers)),
+        }
     }
 
     /// Can compiled pipelines be kept from run to run?
@@ -120,12 +155,12 @@ impl Adapter {
     /// Opens it.
     ///
     /// # Errors
-    /// [`GpuError::Open`], or [`GpuError::Unsupported`] where its limits are below WebGPU's.
+    /// [`GpuError::Open`], [`GpuError::Unsupported`] where its limits are below WebGPU's, or
+    /// [`GpuError::Feature`] where features are asked for that it has not.
     pub fn open(&self, options: &DeviceOptions) -> Result<Arc<Device>, GpuError> {
         let name = self.info.name.clone();
         let limits = self.adapter.limits();
         let least = wgpu::Limits::default();
-        let features = self.adapter.features() & wgpu::Features::PIPELINE_CACHE;
         if limits.max_storage_buffers_per_shader_stage < 8
             || limits.max_compute_invocations_per_workgroup < 256
             || limits.max_compute_workgroup_storage_size < least.max_compute_workgroup_storage_size
@@ -133,9 +168,25 @@ impl Adapter {
             let why = "its limits are below those of WebGPU".to_owned();
             return Err(GpuError::Unsupported { device: name, what: "compute shaders", why });
         }
+        let used = match options.features {
+            Some(features) => features,
+            None => self.features()?,
+        };
+        let needs = used.needs();
+        let mut features = self.adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        features.set(wgpu::Features::SUBGROUP, needs.subgroups);
+        features.set(wgpu::Features::SHADER_F16, needs.f16);
+        features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, needs.matrices);
+        let experimental_features = match needs.matrices {
+            // SAFETY: asked for by name only (`Features::of` never does). The kernel loads and stores
+            // matrices that lie within its own arrays, in uniform control flow.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        };
         let opened = block_on(self.adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("lapidary"),
             required_features: features,
+            experimental_features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -151,7 +202,7 @@ impl Adapter {
             .filter(|_| features.contains(wgpu::Features::PIPELINE_CACHE))
             .zip(wgpu::util::pipeline_cache_key(&self.info))
             .map(|(folder, file)| folder.join(file));
-        let device = Device::new(name, self.is_real(), memory, max_binding, device, queue);
+        let device = Device::new(name, self.is_real(), memory, used, max_binding, device, queue);
         Ok(Arc::new(device.keeping(kept)))
     }
 }
@@ -168,6 +219,45 @@ fn heap(adapter: &wgpu::Adapter) -> Option<u64> {
     const LOCAL: u32 = 1; // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT
     let heaps = &memory.memory_heaps[..memory.memory_heap_count as usize];
     heaps.iter().filter(|h| h.flags.as_raw() & LOCAL != 0).map(|h| h.size).max()
+}
+
+/// Does Vulkan's driver say that it has an instruction for products of packed signed bytes?
+///
+/// DirectX 12 has one in its shader language from 6.4 on, which wgpu does not tell about, and Metal
+/// has none: neither is taken to have it.
+#[cfg(not(target_vendor = "apple"))]
+fn multiplies_bytes(adapter: &wgpu::Adapter) -> bool {
+    use ash::vk;
+    // SAFETY: the handle is only asked for properties, and dropped with this function.
+    let Some(vulkan) = (unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }) else {
+        return false;
+    };
+    let known = vulkan.physical_device_capabilities();
+    let version = known.properties().api_version;
+    let has = version >= vk::API_VERSION_1_3
+        || known.supports_extension(ash::khr::shader_integer_dot_product::NAME);
+    let instance = vulkan.shared_instance();
+    if !has
+        || version < vk::API_VERSION_1_1
+        || instance.instance_api_version() < vk::API_VERSION_1_1
+    {
+        return false;
+    }
+    let mut dot = vk::PhysicalDeviceShaderIntegerDotProductProperties::default();
+    let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut dot);
+    // SAFETY: the device was enumerated from this instance, both live as long as `vulkan`, and the
+    // device knows the structure that is chained.
+    unsafe {
+        instance
+            .raw_instance()
+            .get_physical_device_properties2(vulkan.raw_physical_device(), &mut properties);
+    }
+    dot.integer_dot_product4x8_bit_packed_signed_accelerated != 0
+}
+
+#[cfg(target_vendor = "apple")]
+fn multiplies_bytes(_adapter: &wgpu::Adapter) -> bool {
+    false
 }
 
 /// Metal does not say through wgpu.

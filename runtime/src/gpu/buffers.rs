@@ -5,6 +5,7 @@ use shaders::{COLS_PAD, CacheFormat, HEAD_PAD};
 
 use super::device::Device;
 use super::error::GpuError;
+use super::prepare::Prepared;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 
@@ -63,6 +64,8 @@ pub(super) struct Buffers {
     pub(super) parts: wgpu::Buffer,
     pub(super) o: wgpu::Buffer,
     pub(super) g: wgpu::Buffer,
+    /// h, a or g as matmuls of many rows want it.
+    pub(super) prepared: Option<Prepared>,
     /// `[logit_rows, vocab]`
     pub(super) logits: wgpu::Buffer,
     pub(super) logit_rows: usize,
@@ -100,6 +103,7 @@ impl Buffers {
             ),
             o: floats("o", w.hidden),
             g: floats("g", w.g),
+            prepared: Prepared::new(device, rows, w.hidden.max(w.a).max(w.g)),
             logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
             logit_rows,
             staging: device.staging(back),

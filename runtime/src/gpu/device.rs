@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use super::error::GpuError;
+use super::features::Features;
 use super::kept::Kept;
 use super::pipelines::Pipelines;
 
@@ -25,6 +26,8 @@ pub struct Device {
     name: String,
     real: bool,
     memory: Option<u64>,
+    /// What of it is used.
+    pub(crate) features: Features,
     /// Bytes that a weight matrix may take before it is cut into shards.
     pub(crate) max_binding: u64,
     pub(crate) device: wgpu::Device,
@@ -44,6 +47,7 @@ impl Device {
         name: String,
         real: bool,
         memory: Option<u64>,
+        features: Features,
         max_binding: u64,
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -56,7 +60,7 @@ impl Device {
             note(&losses, true, why);
         });
         let pipelines = Pipelines::default();
-        Device { name, real, memory, max_binding, device, queue, failure, pipelines }
+        Device { name, real, memory, features, max_binding, device, queue, failure, pipelines }
     }
 
     /// The device, keeping its compiled pipelines in a file.
@@ -73,6 +77,11 @@ impl Device {
     /// Is it a piece of hardware?
     pub fn is_real(&self) -> bool {
         self.real
+    }
+
+    /// What of it is used: which kernels run.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Bytes of its memory, as far as that is known.

@@ -22,6 +22,10 @@ pub enum GpuError {
     Limit { device: String, what: &'static str, bytes: u64, limit: u64 },
     #[error("{device} does not run {what}: {why}; run on the CPU with --device cpu")]
     Unsupported { device: String, what: &'static str, why: String },
+    #[error(
+        "LAPIDARY_GPU_FEATURES asks for {word:?} of {device}: {why}; use some of subgroup, dot4, f16 and matrix, or plain, or leave it unset"
+    )]
+    Feature { device: String, word: String, why: String },
     #[error("{device} failed: {why}; run on the CPU with --device cpu")]
     Failed { device: String, why: String },
     #[error("{device} was lost ({why}); start again, or run on the CPU with --device cpu")]

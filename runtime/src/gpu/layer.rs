@@ -65,7 +65,13 @@ impl Maker<'_> {
     ) -> NormOps {
         let b = self.buffers;
         let (post, weight) = (post.map(|w| self.weight(w)), weight.map(|w| self.weight(w)));
-        let ends = NormEnds { p: self.norm_params(), x: &b.x[which as usize], o: &b.o, h: &b.h };
+        let ends = NormEnds {
+            p: self.norm_params(),
+            x: &b.x[which as usize],
+            o: &b.o,
+            h: &b.h,
+            prepared: b.prepared.as_ref(),
+        };
         NormOps::new(self.device, &ends, post.as_ref(), weight.as_ref())
     }
 
@@ -92,7 +98,11 @@ impl Maker<'_> {
         };
         let multiply = |m: &DeviceMatrix, output, which: Which, x: (&_, _), y: (&_, _)| {
             let pass = &b.pass[which as usize][0];
-            let ends = Ends { pass, x: x.0, x_stride: x.1, y: y.0, y_stride: y.1 };
+            let prepared = b.prepared.as_ref();
+            // The norms leave h in bytes as well.
+            let in_bytes = x.0 == &b.h;
+            let (y, y_stride) = y;
+            let ends = Ends { pass, x: x.0, x_stride: x.1, prepared, in_bytes, y, y_stride };
             MatOp::new(device, m, output, 0.0, &ends)
         };
         let qkv = upload(&[&layer.q, &layer.k, &layer.v], Stack::After)?;

@@ -24,6 +24,9 @@ pub(super) enum Stack {
 pub(super) struct DeviceMatrix {
     pub(super) layout: RowLayout,
     pub(super) shards: Vec<Shard>,
+    /// A power of two that brings the largest weight to between 1 and 2 (for q8_0 and q4_0: the
+    /// largest that its scale allows).
+    pub(super) factor: f32,
 }
 
 /// Some rows of a matrix.
@@ -92,7 +95,7 @@ impl DeviceMatrix {
                 (matrices[at], r - before)
             }
         };
-        let mut shards = Vec::new();
+        let (mut shards, mut largest) = (Vec::new(), 0f32);
         for first_row in (0..rows).step_by(most) {
             let n = most.min(rows - first_row);
             let shard = Shard {
@@ -104,13 +107,14 @@ impl DeviceMatrix {
                     .scaled()
                     .then(|| device.storage("scales", (n * layout.scales() * 2) as u64)),
             };
-            fill(device, layout, &shard, &|r| {
+            let found = fill(device, layout, &shard, &|r| {
                 let (matrix, r) = row(first_row + r);
                 (matrix, matrix.view(file).row(r))
             })?;
+            largest = largest.max(found);
             shards.push(shard);
         }
-        Ok(DeviceMatrix { layout, shards })
+        Ok(DeviceMatrix { layout, shards, factor: power(largest) })
     }
 
     /// How the weights lie.
@@ -119,14 +123,24 @@ impl DeviceMatrix {
     }
 }
 
-/// Splits the rows of a shard into planes, a chunk at a time, and sends them.
+/// The power of two that brings `largest` to between 1 and 2; 1 for what can't be brought there.
+fn power(largest: f32) -> f32 {
+    match largest.log2().floor() {
+        e if (-100.0..100.0).contains(&e) => (-e).exp2(),
+        _ => 1.0,
+    }
+}
+
+/// Splits the rows of a shard into planes, a chunk at a time, and sends them. Says how large the
+/// largest weight is, or could be.
 fn fill<'f>(
     device: &Device,
     layout: RowLayout,
     shard: &Shard,
     row: &(impl Fn(usize) -> (&'f WeightMatrix, &'f [u8]) + Sync),
-) -> Result<(), GpuError> {
+) -> Result<f32, GpuError> {
     let bytes = layout.bytes();
+    let mut largest = 0f32;
     // Writes are in steps of four bytes: an even number of rows has whole words of scales.
     let step = (CHUNK / bytes).max(2) & !1;
     for from in (0..shard.rows).step_by(step) {
@@ -144,6 +158,7 @@ fn fill<'f>(
                 layout.split(matrix.dtype, data, pieces, scales);
             },
         );
+        largest = largest.max(layout.largest(&pieces, &scales));
         device.queue.write_buffer(&shard.pieces, (from * bytes) as u64, &pieces);
         if let Some(to) = &shard.scales {
             let at = (from * layout.scales() * 2) as u64;
@@ -153,5 +168,5 @@ fn fill<'f>(
         device.queue.submit([]);
         device.wait()?;
     }
-    Ok(())
+    Ok(largest)
 }

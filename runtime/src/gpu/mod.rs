@@ -13,6 +13,7 @@ mod cost;
 mod device;
 mod encode;
 mod error;
+mod features;
 mod fit;
 mod greedy;
 mod kept;
@@ -22,6 +23,7 @@ mod ops;
 mod pass;
 mod pipelines;
 mod planes;
+mod prepare;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -40,6 +42,7 @@ use buffers::{Buffers, Which, cache_format};
 pub use cost::TokenCost;
 pub use device::Device;
 pub use error::GpuError;
+pub use features::{Features, Offers};
 use fit::{fitting, notes};
 use greedy::Greedy;
 pub use kept::pipeline_folder;
@@ -254,6 +257,8 @@ fn head(
         pass: &b.head_pass,
         x: &b.h,
         x_stride: b.widths.hidden,
+        prepared: b.prepared.as_ref(),
+        in_bytes: true,
         y: &b.logits,
         y_stride: vocab,
     };

@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 
 use shaders::params::{Mat, Norm};
-use shaders::{Kernel, Matmul, Output};
+use shaders::{Format, Kernel, Many, Matmul, Normed, Output, Prepare};
 
 use super::device::Device;
 use super::matrix::{DeviceMatrix, Shard};
+use super::prepare::Prepared;
 
 /// Workgroups of a dispatch.
 pub(super) type Grid = [u32; 3];
@@ -30,6 +31,10 @@ pub(super) struct Ends<'a> {
     /// Rows of `x_stride` floats.
     pub(super) x: &'a wgpu::Buffer,
     pub(super) x_stride: usize,
+    /// Where rows go that have to be brought into another form first.
+    pub(super) prepared: Option<&'a Prepared>,
+    /// Does whoever writes `x` leave it there in bytes as well, where the device multiplies bytes?
+    pub(super) in_bytes: bool,
     /// Rows of `y_stride` floats.
     pub(super) y: &'a wgpu::Buffer,
     pub(super) y_stride: usize,
@@ -40,9 +45,22 @@ pub(super) struct MatOp {
     matmul: Matmul,
     /// Invocations along a row of weights, for few rows of x.
     pub(super) lanes: usize,
-    shards: Vec<(wgpu::BindGroup, usize)>,
+    shards: Vec<BoundShard>,
+    many: Many,
+    /// What brings many rows into the form that they are multiplied in, where they are not in it.
+    prepare: Option<(Prepare, Op)>,
+    /// Are few rows, too, multiplied in bytes?
+    in_bytes: bool,
+    x_stride: usize,
     /// For up to 1, 2, 4 and 8 rows, then for many: compiled when first asked for.
     pipelines: [OnceLock<wgpu::ComputePipeline>; 5],
+}
+
+/// A shard with the buffers of a matmul.
+struct BoundShard {
+    rows: usize,
+    few: wgpu::BindGroup,
+    many: wgpu::BindGroup,
 }
 
 impl MatOp {
@@ -55,7 +73,13 @@ impl MatOp {
         ends: &Ends<'_>,
     ) -> Self {
         let matmul = Matmul { format: matrix.format(), output };
-        let kernel = matmul.tiled();
+        let many = device.features.many(matrix.format());
+        let prepared = many.prepare().map(|form| {
+            let prepared = ends.prepared.expect("there are buffers where a format needs them");
+            (form, prepared)
+        });
+        let in_bytes = ends.in_bytes && many == Many::Int8;
+        let kernels = [matmul.few(1, 8, device.features.reduce()), matmul.many(many)];
         let bind = |shard: &Shard| {
             let p = device.uniform(&Mat {
                 rows: shard.rows as u32,
@@ -68,16 +92,34 @@ impl MatOp {
                 } as u32,
                 first_row: shard.first_row as u32,
                 scale: softcap,
-                unused: 0,
+                factor: matrix.factor,
             });
-            let mut buffers = vec![&p, ends.pass, ends.x, ends.y];
-            buffers.extend(shard.planes());
-            (device.group(&kernel, &buffers), shard.rows)
+            let group = |kernel, x: &[&wgpu::Buffer]| {
+                let mut buffers = vec![&p, ends.pass];
+                buffers.extend(x);
+                buffers.push(ends.y);
+                buffers.extend(shard.planes());
+                device.group(kernel, &buffers)
+            };
+            let few = group(&kernels[0], &[ends.x]);
+            let many = match prepared {
+                Some((_, prepared)) => group(&kernels[1], &prepared.buffers()),
+                None => few.clone(),
+            };
+            // The kernels for few and many rows bind bytes alike.
+            let few = if in_bytes { many.clone() } else { few };
+            BoundShard { rows: shard.rows, few, many }
         };
         MatOp {
             matmul,
             lanes: Matmul::lanes(matrix.shards[0].rows, matrix.layout.pieces()),
             shards: matrix.shards.iter().map(bind).collect(),
+            many,
+            in_bytes,
+            prepare: prepared.filter(|_| !in_bytes).map(|(form, prepared)| {
+                (form, prepared.op(device, form, ends.pass, ends.x, ends.x_stride))
+            }),
+            x_stride: ends.x_stride,
             pipelines: Default::default(),
         }
     }
@@ -91,17 +133,29 @@ impl MatOp {
     ) {
         let few = n <= Matmul::FEW;
         let tokens = n.next_power_of_two();
+        let reduce = device.features.reduce();
         let slot = if few { tokens.trailing_zeros() as usize } else { 4 };
         let pipeline = self.pipelines[slot].get_or_init(|| {
             device.pipeline(&match few {
-                true => self.matmul.few(tokens, self.lanes),
-                false => self.matmul.tiled(),
+                true if self.in_bytes => self.matmul.few_int8(tokens, self.lanes, reduce),
+                true => self.matmul.few(tokens, self.lanes, reduce),
+                false => self.matmul.many(self.many),
             })
         });
-        for (group, rows) in &self.shards {
-            let grid = match few {
-                true => [rows.div_ceil(Matmul::rows_of_workgroup(self.lanes)), 1],
-                false => [rows.div_ceil(Matmul::TILE), n.div_ceil(Matmul::TILE)],
+        if let Some((form, op)) = self.prepare.as_ref().filter(|_| !few) {
+            let grid = form.grid(n, self.x_stride);
+            run(&op.pipeline, &op.group, grid.map(|g| g as u32));
+        }
+        for shard in &self.shards {
+            let (group, grid) = match few {
+                true => {
+                    let rows = Matmul::rows_of_workgroup(self.lanes);
+                    (&shard.few, [shard.rows.div_ceil(rows), 1])
+                }
+                false => {
+                    let tiles = [shard.rows.div_ceil(Matmul::TILE), n.div_ceil(Matmul::TILE)];
+                    (&shard.many, tiles)
+                }
             };
             run(pipeline, group, [grid[0] as u32, grid[1] as u32, 1]);
         }
@@ -121,6 +175,8 @@ pub(super) struct NormEnds<'a> {
     pub(super) x: &'a wgpu::Buffer,
     pub(super) o: &'a wgpu::Buffer,
     pub(super) h: &'a wgpu::Buffer,
+    /// Where h goes in bytes, where the device multiplies bytes.
+    pub(super) prepared: Option<&'a Prepared>,
 }
 
 impl NormOps {
@@ -132,11 +188,18 @@ impl NormOps {
         weight: Option<&wgpu::Buffer>,
     ) -> Self {
         let p = device.uniform(&ends.p);
+        let bytes = device.features.many(Format::Q4_0) == Many::Int8;
         let make = |post: Option<&wgpu::Buffer>, weight: Option<&wgpu::Buffer>| {
             let mut buffers = vec![&p, ends.x];
             buffers.extend(post.map(|w| [ends.o, w]).into_iter().flatten());
             buffers.extend(weight.map(|w| [w, ends.h]).into_iter().flatten());
-            Op::new(device, &shaders::norm(post.is_some(), weight.is_some()), &buffers)
+            let mut normed = if weight.is_some() { Normed::Float } else { Normed::Nothing };
+            if let Some(prepared) = ends.prepared.filter(|_| weight.is_some() && bytes) {
+                buffers.extend(prepared.buffers());
+                normed = Normed::Int8;
+            }
+            let kernel = shaders::norm(post.is_some(), normed, device.features.reduce());
+            Op::new(device, &kernel, &buffers)
         };
         NormOps {
             alone: weight.map(|w| make(None, Some(w))),

@@ -59,6 +59,20 @@ impl RowLayout {
         if self.format.scaled() { self.cols.next_multiple_of(COLS_PAD) / QK } else { 0 }
     }
 
+    /// How large the largest weight of these planes is; of blocks, how large their scales allow it
+    /// to be. 0 for f32, which nobody asks about.
+    pub(super) fn largest(self, pieces: &[u8], scales: &[u16]) -> f32 {
+        // Without their signs, finite floats are ordered as their bits are.
+        let most = |bits: &[u16]| bits.iter().map(|b| b & 0x7fff).max().unwrap_or(0);
+        match self.format {
+            Format::F32 => 0.0,
+            Format::F16 => f16::from_bits(most(cast_slice(pieces))).to_f32(),
+            Format::Bf16 => half::bf16::from_bits(most(cast_slice(pieces))).to_f32(),
+            Format::Q4_0 => 8.0 * f16::from_bits(most(scales)).to_f32(),
+            Format::Q8_0 => 128.0 * f16::from_bits(most(scales)).to_f32(),
+        }
+    }
+
     /// Lays one row of a file out: `pieces` is zeroed and [`RowLayout::bytes`] long, `scales`
     /// [`RowLayout::scales`].
     pub(super) fn split(self, dtype: DType, row: &[u8], pieces: &mut [u8], scales: &mut [u16]) {

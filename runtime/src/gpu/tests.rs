@@ -1,4 +1,8 @@
-//! Kernels against the scalar oracle, on whatever adapter there is.
+//! Kernels against the scalar oracle, on whatever adapter there is: here those that ask for nothing
+//! beyond WebGPU's least, in `variants` the others.
+
+mod attention;
+mod variants;
 
 mod cache;
 mod top;
@@ -8,25 +12,33 @@ use std::sync::{Arc, OnceLock};
 use quant::DType;
 use quant::codec::{can_encode, decode_row, encode_row};
 use shaders::params::Pass;
-use shaders::{Format, Output};
+use shaders::{Format, Output, Prepare};
 
-use super::adapter::{DeviceOptions, adapters};
+use super::adapter::{Adapter, DeviceOptions, adapters};
 use super::device::Device;
+use super::features::Features;
 use super::matrix::{DeviceMatrix, Stack};
 use super::ops::{Ends, MatOp};
 use super::planes::{RowLayout, common_format, format_of};
+use super::prepare::Prepared;
 use crate::weights::WeightMatrix;
 
-/// A device, its largest binding as given; `None`, said aloud, where there is no adapter, unless
-/// LAPIDARY_REQUIRE_GPU asks for a failure.
-fn device(max_binding: Option<u64>) -> Option<Arc<Device>> {
-    let found = adapters();
-    let Some(adapter) = found.first() else {
+/// The adapter that tests use; `None`, said aloud, where there is none, unless LAPIDARY_REQUIRE_GPU
+/// asks for a failure.
+fn adapter() -> Option<Adapter> {
+    let found = adapters().into_iter().next();
+    if found.is_none() {
         assert!(std::env::var_os("LAPIDARY_REQUIRE_GPU").is_none(), "no GPU adapter");
         eprintln!("SKIPPED: no GPU adapter; nothing of this test ran");
-        return None;
-    };
-    Some(adapter.open(&DeviceOptions { max_binding, ..Default::default() }).unwrap())
+    }
+    found
+}
+
+/// A device on which everything is multiplied in f32, its largest binding as given.
+fn device(max_binding: Option<u64>) -> Option<Arc<Device>> {
+    let features = Some(Features::PLAIN);
+    let options = DeviceOptions { max_binding, features, ..Default::default() };
+    adapter().map(|a| a.open(&options).unwrap())
 }
 
 /// The device that tests share.
@@ -74,17 +86,26 @@ fn decoded(w: &WeightMatrix, bytes: &[u8]) -> Vec<f32> {
 
 /// Runs one matmul on the device: `x` is `[n, cols]`, the result `[n, outputs]`.
 fn run(device: &Device, m: &DeviceMatrix, output: Output, x: &[f32], n: usize) -> Vec<f32> {
-    run_with(device, m, output, x, n, None)
+    run_with(device, m, output, x, n, &How::default())
 }
 
-/// As [`run`], with so many lanes along a row of weights.
+/// How a matmul is run.
+#[derive(Clone, Copy, Debug, Default)]
+struct How {
+    /// So many lanes along a row of weights, where there are few rows of x.
+    lanes: Option<usize>,
+    /// As after a norm that left x in bytes as well.
+    in_bytes: bool,
+}
+
+/// As [`run`].
 fn run_with(
     device: &Device,
     m: &DeviceMatrix,
     output: Output,
     x: &[f32],
     n: usize,
-    lanes: Option<usize>,
+    how: &How,
 ) -> Vec<f32> {
     let cols = m.layout.cols;
     let stride = cols.next_multiple_of(shaders::COLS_PAD);
@@ -99,16 +120,33 @@ fn run_with(
     // Results that are not written show.
     let y = device.floats("y", &vec![f32::NAN; n * outputs]);
     let pass = device.uniform(&Pass { n: n as u32, first: 2, ..Default::default() });
-    let ends = Ends { pass: &pass, x: &x, x_stride: stride, y: &y, y_stride: outputs };
+    let prepared = Prepared::new(device, n + 2, stride);
+    let prepared = prepared.as_ref();
+    let before = prepared.filter(|_| how.in_bytes);
+    let before = before.map(|to| to.op(device, Prepare::Int8, &pass, &x, stride));
+    let ends = Ends {
+        pass: &pass,
+        x: &x,
+        x_stride: stride,
+        prepared,
+        in_bytes: how.in_bytes,
+        y: &y,
+        y_stride: outputs,
+    };
     let mut op = MatOp::new(device, m, output, 2.5, &ends);
-    op.lanes = lanes.unwrap_or(op.lanes);
+    op.lanes = how.lanes.unwrap_or(op.lanes);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    op.encode(device, n, |pipeline, group, [a, b, c]| {
+    let mut dispatch = |pipeline: &_, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
         compute.set_pipeline(pipeline);
         compute.set_bind_group(0, group, &[]);
         compute.dispatch_workgroups(a, b, c);
-    });
+    };
+    if let Some(before) = &before {
+        let grid = Prepare::Int8.grid(n, stride).map(|g| g as u32);
+        dispatch(&before.pipeline, &before.group, grid);
+    }
+    op.encode(device, n, &mut dispatch);
     drop(compute);
     let staging = device.staging((n * outputs * 4) as u64);
     encoder.copy_buffer_to_buffer(&y, 0, &staging, 0, (n * outputs * 4) as u64);
@@ -165,7 +203,8 @@ fn any_number_of_lanes_adds_up_the_same() {
         let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
         for (lanes, n) in [(8, 1), (16, 1), (8, 3), (16, 8)] {
             let x = noise(n * cols, 12);
-            let got = run_with(&device, &m, Output::Plain, &x, n, Some(lanes));
+            let how = How { lanes: Some(lanes), ..How::default() };
+            let got = run_with(&device, &m, Output::Plain, &x, n, &how);
             compare(&got, &plain, &x, cols, rows, &format!("{dtype}, {lanes} lanes, {n} rows"));
         }
     }

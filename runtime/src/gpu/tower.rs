@@ -14,6 +14,7 @@ use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack};
 use super::ops::{Ends, MatOp, Op};
+use super::prepare::Prepared;
 use crate::vision::VisionConfig;
 use crate::vision::weights::{Layer, Linear, Norm, Weights};
 
@@ -54,6 +55,8 @@ struct Shared {
     o: wgpu::Buffer,
     g: wgpu::Buffer,
     pass: wgpu::Buffer,
+    /// Rows in the form that they are multiplied in, where that is another.
+    prepared: Option<Prepared>,
 }
 
 impl GpuTower {
@@ -102,6 +105,7 @@ impl GpuTower {
             o: floats("o", stride),
             g: floats("g", c.ffn.next_multiple_of(COLS_PAD)),
             pass: device.uniform(&pass),
+            prepared: Prepared::new(&device, n, c.ffn.max(hidden).next_multiple_of(COLS_PAD)),
         };
         let (split, attend) = attention(&device, c, &s);
         let maker = Maker { device: &device, c, file, s: &s };
@@ -280,7 +284,8 @@ impl Maker<'_> {
     ) -> Result<MatOp, GpuError> {
         let matrices: Vec<_> = linears.iter().map(|l| &l.weight).collect();
         let matrix = DeviceMatrix::upload(self.device, self.file, &matrices, Stack::After)?;
-        let ends = Ends { pass: &self.s.pass, x, x_stride, y, y_stride };
+        let (pass, prepared) = (&self.s.pass, self.s.prepared.as_ref());
+        let ends = Ends { pass, x, x_stride, prepared, in_bytes: false, y, y_stride };
         Ok(MatOp::new(self.device, &matrix, Output::Plain, 0.0, &ends))
     }
 

@@ -1,0 +1,285 @@
+//! What is used only where an adapter has it: every such way of multiplying against the oracle, on
+//! shapes that fill no tile and no subgroup.
+
+use shaders::params::Norm;
+use shaders::{Many, Matmul};
+
+use super::*;
+use crate::gpu::ops::{NormEnds, NormOps};
+
+/// Devices told to use these, as far as they can. What the adapter has not is said aloud.
+fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
+    let offers = adapter.offers();
+    let open = |words: &&str| match Features::parse(words, &offers, adapter.name()) {
+        Ok(used) => {
+            let options = DeviceOptions { features: Some(used), ..Default::default() };
+            Some(adapter.open(&options).unwrap())
+        }
+        Err(e) => {
+            eprintln!("SKIPPED: {e}");
+            None
+        }
+    };
+    words.iter().filter_map(open).collect()
+}
+
+/// What blocks of 32 become: each value's nearest multiple of a 127th of the largest.
+fn in_bytes(x: &[f32], cols: usize) -> Vec<f32> {
+    let block = |b: &[f32]| -> Vec<f32> {
+        let scale = b.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
+        let inverse = if scale > 1e-30 { 1.0 / scale } else { 0.0 };
+        b.iter().map(|v| (v * inverse).round_ties_even() * scale).collect()
+    };
+    x.chunks_exact(cols).flat_map(|row| row.chunks(32).flat_map(block)).collect()
+}
+
+/// Compares with f64 sums of what is really multiplied.
+///
+/// Bytes: sums of `x` rounded as [`in_bytes`] does; a division that is rounded otherwise may tip one
+/// value over to the next multiple. Halves: both factors are off by up to 2⁻¹¹ of their size, on the
+/// whole by a random walk, of which eight deviations are allowed.
+fn compare_variant(got: &[f32], w: &[f32], x: &[f32], cols: usize, many: Many, what: &str) {
+    let rounded = if many == Many::Int8 { in_bytes(x, cols) } else { x.to_vec() };
+    let outputs = w.len() / cols;
+    for (t, got) in got.chunks_exact(outputs).enumerate() {
+        let x = &rounded[t * cols..][..cols];
+        let most_x = x.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
+        for (r, (got, w)) in got.iter().zip(w.chunks_exact(cols)).enumerate() {
+            let most_w = w.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
+            let (mut want, mut size, mut squares) = (0.0, 0.0, 0.0);
+            for (w, x) in w.iter().zip(x) {
+                let product = f64::from(*w) * f64::from(*x);
+                want += product;
+                size += product.abs();
+                squares += product * product;
+            }
+            let float = size * cols as f64 * f64::from(f32::EPSILON) * 2.0 + 1e-9 * most_x * most_w;
+            let tolerance = match many {
+                Many::Float => float,
+                Many::Int8 => float + most_w * most_x / 127.0,
+                _ => float + 8.0 * squares.sqrt() / 2048.0 + 1e-6 * most_x * most_w,
+            };
+            let error = (f64::from(*got) - want).abs();
+            assert!(error <= tolerance, "{what}: row {t}, feature {r}: {got}, not {want}");
+        }
+    }
+}
+
+/// What is the same as without any of it is left out: a pipeline takes long to compile in software.
+#[test]
+fn every_way_multiplies_as_the_oracle_does() {
+    let Some(adapter) = adapter() else { return };
+    for device in told_to(&adapter, &["subgroup", "dot4", "subgroup,dot4", "f16", "matrix"]) {
+        let features = device.features;
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
+            // Rows that fill no tile; odd numbers of blocks; a depth that no tile or lane divides.
+            let shapes: &[_] = match dtype.is_float() {
+                true => &[(1, 24), (70, 50)],
+                false => &[(3, 32), (67, 96), (33, 1056), (130, 64)],
+            };
+            for &(rows, cols) in shapes {
+                let (w, bytes) = matrix(dtype, rows, cols, 3);
+                let plain = decoded(&w, &bytes);
+                let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+                let many = features.many(m.format());
+                for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 65] {
+                    let few = n <= Matmul::FEW;
+                    let x = noise(n * cols, 11);
+                    let what = format!("{features}: {dtype} {rows}×{cols}, {n} rows");
+                    if (few && features.subgroup && !features.dot4) || (!few && many != Many::Float)
+                    {
+                        let way = if few { Many::Float } else { many };
+                        let got = run(&device, &m, Output::Plain, &x, n);
+                        compare_variant(&got, &plain, &x, cols, way, &what);
+                    }
+                    if many == Many::Int8 {
+                        let how = How { in_bytes: true, ..How::default() };
+                        let got = run_with(&device, &m, Output::Plain, &x, n, &how);
+                        compare_variant(&got, &plain, &x, cols, many, &format!("{what}, in bytes"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Groups of lanes smaller than a subgroup (of 8 in lavapipe, 4 in SwiftShader), as large, and made of
+/// several.
+#[test]
+fn lanes_need_not_be_a_subgroup() {
+    let Some(adapter) = adapter() else { return };
+    for device in told_to(&adapter, &["subgroup", "subgroup,dot4"]) {
+        for (dtype, rows, cols) in [(DType::Q4_0, 70, 320), (DType::Q8_0, 9, 352)] {
+            let (w, bytes) = matrix(dtype, rows, cols, 4);
+            let plain = decoded(&w, &bytes);
+            let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+            for (lanes, n) in [2, 4, 8, 32].into_iter().flat_map(|l| [(l, 1), (l, 3)]) {
+                let x = noise(n * cols, 12);
+                let how = How { lanes: Some(lanes), in_bytes: device.features.dot4 };
+                let what = format!("{}: {dtype}, {lanes} lanes, {n} rows", device.features);
+                let got = run_with(&device, &m, Output::Plain, &x, n, &how);
+                let way = if how.in_bytes { Many::Int8 } else { Many::Float };
+                compare_variant(&got, &plain, &x, cols, way, &what);
+            }
+        }
+    }
+}
+
+/// Shards, stacks and what the outputs do, many rows at a time.
+#[test]
+fn shards_and_outputs_are_the_same_every_way() {
+    let Some(adapter) = adapter() else { return };
+    for way in told_to(&adapter, &["dot4", "f16", "matrix"]) {
+        // 96 columns of q8_0 are 96 bytes: four rows in a binding.
+        let options = DeviceOptions {
+            max_binding: Some(4 * 96),
+            features: Some(way.features),
+            ..Default::default()
+        };
+        let device = adapter.open(&options).unwrap();
+        let (cols, n) = (96, 70);
+        let (a, mut bytes) = matrix(DType::Q8_0, 10, cols, 1);
+        let (mut b, more) = matrix(DType::Q4_0, 10, cols, 2);
+        b.bytes = bytes.len()..bytes.len() + more.len();
+        bytes.extend(more);
+        let (wa, wb) = (decoded(&a, &bytes), decoded(&b, &bytes));
+        let rows = wa.chunks_exact(cols).zip(wb.chunks_exact(cols));
+        let in_turn: Vec<f32> = rows.flat_map(|(a, b)| [a, b].concat()).collect();
+        let m = DeviceMatrix::upload(&device, &bytes, &[&a, &b], Stack::InTurn).unwrap();
+        assert_eq!(m.shards.len(), 5);
+        let x = noise(n * cols, 5);
+        let what = device.features.to_string();
+        let got = run(&device, &m, Output::Plain, &x, n);
+        compare_variant(&got, &in_turn, &x, cols, device.features.many(m.format()), &what);
+        let glu = run(&device, &m, Output::Glu, &x, n);
+        for (glu, pair) in glu.iter().zip(got.chunks_exact(2)) {
+            let (g, up) = (f64::from(pair[0]), f64::from(pair[1]));
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044715 * g * g * g);
+            let want = g / 2.0 * (1.0 + u.tanh()) * up;
+            assert!((f64::from(*glu) - want).abs() < 1e-5 * (1.0 + want.abs()), "{what}: {glu}");
+        }
+        let capped = run(&device, &m, Output::Softcap, &x, n);
+        for (capped, y) in capped.iter().zip(&got) {
+            let want = 2.5 * (f64::from(*y) / 2.5).tanh();
+            assert!((f64::from(*capped) - want).abs() < 1e-5, "{what}: {capped} {want}");
+        }
+    }
+}
+
+/// Rows and weights far beyond f16's range, and far below it, lose no more than others.
+#[test]
+fn halves_have_room_for_every_row() {
+    let Some(adapter) = adapter() else { return };
+    let (rows, cols, n) = (20, 64, 26);
+    for device in told_to(&adapter, &["f16", "matrix"]) {
+        for (dtype, size) in
+            [(DType::BF16, 1e-7), (DType::BF16, 1e6), (DType::Q4_0, 1e-4), (DType::Q8_0, 100.0)]
+        {
+            let values: Vec<f32> = noise(rows * cols, 3).iter().map(|v| v * size).collect();
+            let row_bytes = dtype.row_bytes(cols).unwrap();
+            let mut bytes = vec![0; rows * row_bytes];
+            for (row, out) in values.chunks_exact(cols).zip(bytes.chunks_exact_mut(row_bytes)) {
+                encode_row(dtype, row, out);
+            }
+            let w = WeightMatrix { dtype, rows, cols, bytes: 0..bytes.len() };
+            let plain = decoded(&w, &bytes);
+            let mut x = noise(n * cols, 6);
+            for (t, row) in x.chunks_exact_mut(cols).enumerate() {
+                let size = 10f32.powi(t as i32 - 13);
+                row.iter_mut().for_each(|v| *v *= if t == 4 { 0.0 } else { size });
+            }
+            let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+            let got = run(&device, &m, Output::Plain, &x, n);
+            let what = format!("{}: {dtype} times {size}", device.features);
+            compare_variant(&got, &plain, &x, cols, device.features.many(m.format()), &what);
+        }
+    }
+}
+
+/// Norms, with their sums within subgroups and with h in bytes, against f64.
+#[test]
+fn norms_are_the_same_every_way() {
+    let Some(adapter) = adapter() else { return };
+    let eps = 1e-6;
+    for device in told_to(&adapter, &["plain", "subgroup", "dot4", "subgroup,dot4"]) {
+        for (cols, n) in [(24, 1), (640, 3), (1152, 2)] {
+            let stride = cols_padded(cols);
+            let padded = |seed: u32, rows: usize, lift: f32| -> Vec<f32> {
+                let mut out = vec![0.0; rows * stride];
+                let values = noise(rows * cols, seed);
+                for (out, v) in out.chunks_exact_mut(stride).zip(values.chunks_exact(cols)) {
+                    out.iter_mut().zip(v).for_each(|(o, v)| *o = v + lift);
+                }
+                out
+            };
+            let (x, o) = (padded(1, n, 0.0), padded(2, n, 0.0));
+            let (post, weight) = (padded(3, 1, 1.0), padded(4, 1, 1.0));
+            let normed = |row: &[f64], w: &[f32]| -> Vec<f64> {
+                let mean = row.iter().map(|v| v * v).sum::<f64>() / cols as f64;
+                row.iter().zip(w).map(|(v, w)| v / (mean + eps).sqrt() * f64::from(*w)).collect()
+            };
+            let wide = |row: &[f32]| row.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+            let rows = x.chunks_exact(stride).zip(o.chunks_exact(stride));
+            let sum: Vec<Vec<f64>> = rows
+                .map(|(x, o)| {
+                    let o = normed(&wide(o), &post);
+                    wide(x).iter().zip(o).map(|(x, o)| x + o).collect()
+                })
+                .collect();
+            let want: Vec<f64> = sum.iter().flat_map(|row| normed(row, &weight)).collect();
+
+            let buffers = [&x, &o, &post, &weight].map(|v| device.floats("values", v));
+            let h = device.floats("h", &vec![f32::NAN; n * stride]);
+            let prepared = Prepared::new(&device, n, stride);
+            let p =
+                Norm { cols: cols as u32, stride: (stride / 4) as u32, eps: eps as f32, unused: 0 };
+            let ends =
+                NormEnds { p, x: &buffers[0], o: &buffers[1], h: &h, prepared: prepared.as_ref() };
+            let ops = NormOps::new(&device, &ends, Some(&buffers[2]), Some(&buffers[3]));
+            let op = ops.after.expect("both halves were asked for");
+            let read = |from: &wgpu::Buffer, floats: usize| {
+                let staging = device.staging((floats * 4) as u64);
+                let mut encoder = device.device.create_command_encoder(&Default::default());
+                encoder.copy_buffer_to_buffer(from, 0, &staging, 0, (floats * 4) as u64);
+                device.queue.submit([encoder.finish()]);
+                let mut out = vec![0.0; floats];
+                device.read(&staging, &mut out).unwrap();
+                out
+            };
+            let mut encoder = device.device.create_command_encoder(&Default::default());
+            let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
+            compute.set_pipeline(&op.pipeline);
+            compute.set_bind_group(0, &op.group, &[]);
+            compute.dispatch_workgroups(n as u32, 1, 1);
+            drop(compute);
+            device.queue.submit([encoder.finish()]);
+            let got = read(&h, n * stride);
+            let what = format!("{}: {n} rows of {cols}", device.features);
+            for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error < 1e-5 * (1.0 + want.abs()), "{what}, {i}: {got}, not {want}");
+            }
+            if device.features.many(Format::Q4_0) != Many::Int8 {
+                continue;
+            }
+            let [values, scales] = prepared.as_ref().unwrap().buffers();
+            let bytes = read(values, n * stride / 4);
+            let bytes: &[i8] = bytemuck::cast_slice(&bytes);
+            let scales = read(scales, n * stride / 32 * 2);
+            for (b, block) in got.chunks_exact(32).enumerate() {
+                let (scale, sum) = (scales[2 * b], scales[2 * b + 1]);
+                let bytes = &bytes[32 * b..][..32];
+                let total: i32 = bytes.iter().map(|b| i32::from(*b)).sum();
+                assert_eq!(sum, total as f32, "{what}, block {b}");
+                for (q, v) in bytes.iter().zip(block) {
+                    let error = (f32::from(*q) * scale - v).abs();
+                    assert!(error <= scale * 0.501, "{what}, block {b}: {q} · {scale}, not {v}");
+                }
+            }
+        }
+    }
+}
+
+fn cols_padded(cols: usize) -> usize {
+    cols.next_multiple_of(shaders::COLS_PAD)
+}

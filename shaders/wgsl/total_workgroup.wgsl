@@ -1,0 +1,19 @@
+var<workgroup> sums: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+    run(workgroup.x, i);
+}
+
+// The sum over the workgroup.
+fn total(v: f32, i: u32) -> f32 {
+    sums[i] = v;
+    workgroupBarrier();
+    for (var step = 128u; step > 0u; step /= 2u) {
+        if i < step { sums[i] += sums[i + step]; }
+        workgroupBarrier();
+    }
+    let sum = sums[0];
+    workgroupBarrier();
+    return sum;
+}
