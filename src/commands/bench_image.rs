@@ -25,8 +25,10 @@ struct Outcome {
 }
 
 pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<()> {
-    let tower = VisionTower::open_with(mmproj, &VisionOptions { kernels, threads: args.threads })?;
-    let (matrices, attention) = tower.flops();
+    let threads = args.threads;
+    let options = VisionOptions { kernels, threads, ..VisionOptions::default() };
+    let tower = VisionTower::open_with(mmproj, &options)?;
+    let (matrices, attention) = tower.config().flops();
     let flops = matrices + attention;
     // Any picture takes as long as any other.
     let pixels: Vec<f32> =
@@ -70,7 +72,7 @@ fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> 
     };
     let threads = tower.threads();
     println!("{threads} threads, {}; this machine multiplies int16 at {peak}\n", kernels.isa());
-    let (matrices, attention) = tower.flops();
+    let (matrices, attention) = tower.config().flops();
     println!(
         "An image of {0} × {0}: {1} patches, {2} tokens; {3:.2} TFLOP in matrices, {4:.2} in attention.\n",
         c.image_size,
