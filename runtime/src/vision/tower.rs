@@ -214,7 +214,7 @@ impl<'a> Pass<'a> {
             decode_row(position.dtype(), position.row(p), x);
         }
         let side = c.patch_size;
-        // A two-hundredth of the arithmetic, and what is wrong here is wrong in every layer: in f32.
+        // Less than a hundredth of the arithmetic, and what is wrong here is wrong in every layer: in f32.
         let exact = std::iter::once(Form::Exact);
         let mut patches = Activations::new(c.patches(), 3 * side * side, exact)?;
         let unfold = |p: usize, out: &mut [f32]| {
