@@ -1,5 +1,6 @@
 //! Pictures for a model: from files to the rows that go into a prompt.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,11 +81,13 @@ impl Eyes {
         // What is wrong with the model is said first: it is wrong with every picture.
         self.open()?;
         let picture = Rgb::open(path)?;
+        let waiting = Waiting::new(path);
         let areas = self.scan.map(|scan| scan.crops(picture.width(), picture.height()));
         let mut views = vec![self.view(&picture)?];
         for area in areas.into_iter().flatten() {
             views.push(self.view(&picture.crop(area))?);
         }
+        drop(waiting);
         let tokens: usize = views.iter().map(|v| v.len()).sum();
         let parts = match views.len() {
             1 => String::new(),
@@ -108,7 +111,8 @@ impl Eyes {
             Some(path) => path,
             None => find(self.model.path())?,
         };
-        let options = VisionOptions { threads: self.threads, kernels: Kernels::from_env()? };
+        let (threads, kernels) = (self.threads, Kernels::from_env()?);
+        let options = VisionOptions { threads, kernels, ..VisionOptions::default() };
         #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
         let mut tower = VisionTower::open_with(&path, &options)?;
         let (made_for, hidden) = (tower.config().projection_dim, self.model.config().hidden);
@@ -139,6 +143,28 @@ impl Eyes {
         let (size, mean, std) = (config.image_size, config.mean, config.std);
         let pixels = Preprocessor { size, mean, std }.pixels(picture);
         Ok(tower.encode(&pixels, interrupt::flag())?.0)
+    }
+}
+
+/// A line on a terminal that says what takes so long: a large tower needs many seconds for a picture. It
+/// goes when this does.
+struct Waiting;
+
+impl Waiting {
+    fn new(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        if std::io::stderr().is_terminal() {
+            eprint!("Looking at {name} …");
+        }
+        Waiting
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
     }
 }
 

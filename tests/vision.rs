@@ -13,7 +13,7 @@ use quant::gguf::{Gguf, Layout, MetaValue, TensorSpec};
 use quant::kernels::{Isa, Kernels};
 use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
-use runtime::vision::{ImageCache, ImageRows, VisionOptions, VisionTower, find_mmproj};
+use runtime::vision::{ImageCache, ImageRows, Precision, VisionOptions, VisionTower, find_mmproj};
 use runtime::{KvType, Model, Prompt, PromptSlice, RuntimeError, Session, SessionOptions};
 use safetensors::SafeTensors;
 
@@ -258,15 +258,21 @@ fn pixels_give_the_features_of_transformers() {
         for isa in Isa::available() {
             let kernels = Kernels::for_isa(isa).unwrap();
             let threads = Some(if isa == Isa::Scalar { 1 } else { 3 });
-            let tower = tower(dir.path(), &VisionOptions { kernels, threads });
-            let c = tower.config();
-            assert_eq!((c.tokens(), c.projection_dim, c.image_size), (ROWS, HIDDEN, 56));
-            for image in ["1", "2"] {
-                let got = encode(&tower, &golden.floats(&format!("pixels_{image}")));
-                let want = golden.floats(&format!("features_{image}"));
-                let error = worst_error(got.data(), &want);
-                println!("image {image} {dtype} {isa}: {error:.1e} of σ");
-                assert!(error < 1e-3, "image {image} {dtype} {isa}: {error}");
+            for (precision, bound) in [(Precision::Exact, 1e-5), (Precision::Fast, 1e-3)] {
+                let options = VisionOptions { kernels, threads, precision };
+                let tower = tower(dir.path(), &options);
+                let c = tower.config();
+                assert_eq!((c.tokens(), c.projection_dim, c.image_size), (ROWS, HIDDEN, 56));
+                for image in ["1", "2"] {
+                    let got = encode(&tower, &golden.floats(&format!("pixels_{image}")));
+                    let want = golden.floats(&format!("features_{image}"));
+                    let (error, rms) =
+                        (worst_error(got.data(), &want), rms_error(got.data(), &want));
+                    println!(
+                        "image {image} {dtype} {isa} {precision:?}: {error:.1e} of σ, rms {rms:.1e}"
+                    );
+                    assert!(error < bound, "image {image} {dtype} {isa} {precision:?}: {error}");
+                }
             }
         }
     }
@@ -312,24 +318,91 @@ fn pixels_give_the_features_of_transformers_on_a_gpu() {
     }
 }
 
-/// The whole way from pixels to logits. The text model makes the features' rounding three times as
-/// large; of 20000 logits the worst is off by five times the mean.
+/// The whole way from pixels to logits, to a thousandth of their deviation at worst. Towers as small as
+/// this one are computed in f32; in fixed point the text model makes the features' rounding three times
+/// as large, and of 20000 logits the worst is off by five times the mean.
 #[test]
 fn pixels_give_the_logits_of_transformers() {
     let golden = Golden::load();
-    let dir = convert(FIXTURE, DType::BF16, DType::BF16);
-    let (model, tower) = (open(dir.path()), tower(dir.path(), &VisionOptions::default()));
-    let rows = |image: &str| Arc::new(encode(&tower, &golden.floats(&format!("pixels_{image}"))));
-    let images = [rows("1"), rows("2")];
-    for (name, n) in [("one", 1), ("two", 2)] {
-        let tokens = golden.prompt(name).tokens().to_vec();
-        let prompt = Prompt::with_images(tokens, SOFT, images[..n].iter().cloned()).unwrap();
-        let (got, want) = (logits(&model, &exact(), &prompt, &[64]), golden.logits(name));
-        let got = &got[got.len() - want.len()..];
-        let (error, worst) = (rms_error(got, &want), worst_error(got, &want));
-        println!("{name}: {error:.1e} of σ, {worst:.1e} at worst");
-        assert!(error < 1e-3 && worst < 4e-3, "{name}: {error} {worst}");
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let dir = convert(FIXTURE, dtype, dtype);
+        let model = open(dir.path());
+        for (precision, mean, most) in
+            [(Precision::Auto, 2e-4, 1e-3), (Precision::Fast, 1e-3, 4e-3)]
+        {
+            let options = VisionOptions { precision, ..VisionOptions::default() };
+            let tower = tower(dir.path(), &options);
+            let rows =
+                |image: &str| Arc::new(encode(&tower, &golden.floats(&format!("pixels_{image}"))));
+            let images = [rows("1"), rows("2")];
+            for (name, n) in [("one", 1), ("two", 2)] {
+                let tokens = golden.prompt(name).tokens().to_vec();
+                let prompt =
+                    Prompt::with_images(tokens, SOFT, images[..n].iter().cloned()).unwrap();
+                let (got, want) = (logits(&model, &exact(), &prompt, &[64]), golden.logits(name));
+                let got = &got[got.len() - want.len()..];
+                let (error, worst) = (rms_error(got, &want), worst_error(got, &want));
+                println!("{name} {dtype} {precision:?}: {error:.1e} of σ, {worst:.1e} at worst");
+                assert!(error < mean && worst < most, "{name} {precision:?}: {error} {worst}");
+            }
+        }
     }
+}
+
+/// The fixture whose tower has rows of whole blocks, but for the MLP's second matrix, as in the 4B.
+const EYES: &str = "gemma3-eyes";
+
+/// The fixture with a q8_0 tower and a bf16 text model.
+fn q8_0_eyes() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let options = convert::Options {
+        output: Some(dir.path().join("model.gguf")),
+        dtype: DType::BF16,
+        vision: Some(DType::Q8_0),
+        ..convert::Options::new(fixture(EYES))
+    };
+    convert::convert(&options, &(), &AtomicBool::new(false)).unwrap();
+    dir
+}
+
+/// What a q8_0 tower costs: against Transformers with the weights as they were, and with the weights as
+/// they are stored, so that what rounding activations costs is seen by itself.
+#[test]
+fn a_q8_0_tower_loses_little() {
+    let golden = Golden(std::fs::read(fixture(EYES).join("golden_vision.safetensors")).unwrap());
+    let dir = q8_0_eyes();
+    let model = open(dir.path());
+    for isa in Isa::available() {
+        let kernels = Kernels::for_isa(isa).unwrap();
+        for precision in [Precision::Exact, Precision::Fast] {
+            let options = VisionOptions { kernels, precision, threads: Some(2) };
+            let rows = encode(&tower(dir.path(), &options), &golden.floats("pixels_1"));
+            let words = golden.words("tokens_one");
+            let tokens: Vec<u32> = words.into_iter().map(u32::from_le_bytes).collect();
+            let rms = |name: &str| rms_error(rows.data(), &golden.floats(name));
+            let (all, activations) = (rms("features_1"), rms("features_1_q8_0"));
+            let prompt = Prompt::with_images(tokens, SOFT, [Arc::new(rows.clone())]).unwrap();
+            let got = logits(&model, &exact(), &prompt, &[64]);
+            let at_the_end = rms_error(&got, &golden.logits("one"));
+            println!(
+                "{isa} {precision:?}: features {all:.1e} of σ, {activations:.1e} of it by activations; logits {at_the_end:.1e}"
+            );
+            assert!(all < 3e-2 && activations < 3e-2, "{isa} {precision:?}: {all} {activations}");
+            assert!(at_the_end < 6e-2, "{isa} {precision:?}: {at_the_end}");
+        }
+    }
+}
+
+/// `llama-cpp-mmproj-q8_0.gguf` is what llama.cpp's convert_hf_to_gguf.py makes of the fixture (`--mmproj
+/// --outtype q8_0`): the same weights in another order, and the same features to the last bit.
+#[test]
+fn files_of_llama_cpp_are_read() {
+    let golden = Golden(std::fs::read(fixture(EYES).join("golden_vision.safetensors")).unwrap());
+    let (dir, pixels) = (q8_0_eyes(), golden.floats("pixels_1"));
+    let ours = tower(dir.path(), &VisionOptions::default());
+    let theirs = VisionTower::open(fixture(EYES).join("llama-cpp-mmproj-q8_0.gguf")).unwrap();
+    assert_eq!(ours.config(), theirs.config());
+    assert_eq!(encode(&ours, &pixels), encode(&theirs, &pixels));
 }
 
 /// A picture seen before costs nothing, another one does; the one not asked for longest is forgotten.

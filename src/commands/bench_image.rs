@@ -27,7 +27,8 @@ struct Outcome {
 }
 
 pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<()> {
-    let options = VisionOptions { kernels, threads: args.threads };
+    let threads = args.threads;
+    let options = VisionOptions { kernels, threads, ..VisionOptions::default() };
     #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
     let mut tower = VisionTower::open_with(mmproj, &options)?;
     #[cfg(feature = "gpu")]
@@ -35,7 +36,7 @@ pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<(
         tower.use_gpu(&device, |_| {})?;
     }
     let gpu = device_name(&tower);
-    let (matrices, attention) = tower.flops();
+    let (matrices, attention) = tower.config().flops();
     let flops = matrices + attention;
     // Any picture takes as long as any other.
     let pixels: Vec<f32> =
@@ -102,7 +103,7 @@ fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> 
             kernels.isa()
         ),
     }
-    let (matrices, attention) = tower.flops();
+    let (matrices, attention) = tower.config().flops();
     println!(
         "An image of {0} × {0}: {1} patches, {2} tokens; {3:.2} TFLOP in matrices, {4:.2} in attention.\n",
         c.image_size,

@@ -109,6 +109,9 @@ impl Conversation {
     /// A message, and the model's answer to it. A message of pictures alone waits for words.
     fn say(&mut self, line: &str) -> Result<()> {
         let pieces = dropped::pieces(line);
+        for name in dropped::missing(line) {
+            eprintln!("[{name} is no file here: the model gets its name only]");
+        }
         let (mut parts, mut sights) = (Vec::new(), Vec::new());
         for piece in &pieces {
             match piece {

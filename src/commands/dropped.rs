@@ -11,6 +11,26 @@ pub(super) enum Piece {
     Picture(PathBuf),
 }
 
+/// What looks like the path of a picture in a line and is none: it goes to the model as words, and the
+/// person who typed it should know.
+pub(super) fn missing(line: &str) -> Vec<String> {
+    let (mut missing, mut rest) = (Vec::new(), line.trim_start());
+    while !rest.is_empty() {
+        let (length, word) = word(rest);
+        let mut end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        match (picture(&word), names(&word).next_back()) {
+            (Some(_), _) => end = length,
+            (None, Some((path, _))) => {
+                missing.push(path.display().to_string());
+                end = length;
+            }
+            (None, None) => {}
+        }
+        rest = rest[end..].trim_start();
+    }
+    missing
+}
+
 /// The pictures in a line, and the text around them.
 ///
 /// A word is a picture when it is the path of a file that exists, begins as dropped paths do (`/`,
@@ -84,18 +104,21 @@ fn word(typed: &str) -> (usize, String) {
 
 /// The picture that a word names, and the punctuation behind it.
 fn picture(word: &str) -> Option<(PathBuf, &str)> {
+    names(word).find(|(path, _)| path.is_file())
+}
+
+/// What a word may mean where it looks like the path of a picture, and the punctuation behind it.
+fn names(word: &str) -> impl DoubleEndedIterator<Item = (PathBuf, &str)> {
     let drive =
         |w: &str| matches!(w.as_bytes(), [d, b':', b'\\' | b'/', ..] if d.is_ascii_alphabetic());
     let begins = ["/", "~/", "./", "../", "file://"];
-    if !begins.iter().any(|b| word.starts_with(b)) && !drive(word) {
-        return None;
-    }
+    let looks_so = begins.iter().any(|b| word.starts_with(b)) || drive(word);
     let bare = word.trim_end_matches(['.', ',', ';', ':', '?', '!', ')']);
-    [word, bare].into_iter().find_map(|name| {
+    [word, bare].into_iter().filter(move |_| looks_so).filter_map(move |name| {
         let path = located(name);
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         let known = vision::EXTENSIONS.contains(&ending.as_str());
-        (known && path.is_file()).then(|| (path, &word[name.len()..]))
+        known.then(|| (path, &word[name.len()..]))
     })
 }
 
@@ -205,5 +228,15 @@ mod tests {
             assert_eq!(pieces(line), [text(line)], "{line}");
         }
         assert_eq!(pieces("  "), []);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_not_there_is_named() {
+        let f = Folder::new();
+        let line =
+            format!("Is {} like ./no.png, or '/gone/my cat.JPG'? 1/2 /a/b.txt", f.at("a.png"));
+        assert_eq!(missing(&line), ["./no.png", "/gone/my cat.JPG"]);
+        assert!(missing("don't 'look for \"pictures\" in /usr/bin").is_empty());
     }
 }

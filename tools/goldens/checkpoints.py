@@ -141,6 +141,9 @@ def config(s):
         assert (s.heads, s.kv, s.query_scalar) == (8, 4, 256)
         return dict(text_config=dict(model_type="gemma3_text", rope_scaling={"factor": 8.0, "rope_type": "linear"}, **kept),
                     transformers_version="4.50.0.dev0", **multimodal, **old_type)
+    if s.name == "gemma3-eyes":
+        return dict(text_config=dict(model_type="gemma3_text", rope_scaling={"factor": 8.0, "rope_type": "linear"}, **text),
+                    transformers_version="4.50.0.dev0", **multimodal, **old_type)
     if s.name == "gemma3-new":  # as Transformers 5 saves it
         return dict(text_config=dict(model_type="gemma3_text", _sliding_window_pattern=6, attn_logit_softcapping=None,
                                      final_logit_softcapping=None, layer_types=s.layer_types, rope_parameters=s.rope,

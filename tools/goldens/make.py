@@ -27,6 +27,10 @@ VISION = dict(hidden_size=48, image_size=56, intermediate_size=76, model_type="s
 TINY_VISION = dict(hidden_size=32, image_size=28, intermediate_size=48, model_type="siglip_vision_model",
                    num_attention_heads=2, num_hidden_layers=1, patch_size=7, vision_use_head=False)
 
+# Rows of whole blocks but for ffn's, as in the 4B; as there, 4 × 4 patches become a token.
+BLOCK_VISION = dict(hidden_size=96, image_size=112, intermediate_size=144, model_type="siglip_vision_model",
+                    num_attention_heads=4, num_hidden_layers=3, patch_size=7, vision_use_head=False)
+
 SHAPES = {s.name: s for s in [
     Shape("gemma3-text", "gemma3", hidden=64, ffn=160, layers=7, heads=4, kv=2, head_dim=32, query_scalar=24, window=16,
           vocab=512, dtype="bf16", root="model.", qk_norm=0.45),
@@ -41,6 +45,9 @@ SHAPES = {s.name: s for s in [
           layer_types=["sliding_attention"] * 5 + ["full_attention"],
           rope={"full_attention": {"factor": 4.0, "rope_theta": 500000.0, "rope_type": "linear"},
                 "sliding_attention": {"rope_theta": 20000.0, "rope_type": "default"}}),
+    Shape("gemma3-eyes", "gemma3", hidden=64, ffn=64, layers=6, heads=4, kv=2, head_dim=16, query_scalar=64, window=24,
+          vocab=528, dtype="bf16", root="language_model.model.", qk_norm=1.2, vision=BLOCK_VISION,
+          vision_root="vision_tower.vision_model.", projector_root="multi_modal_projector."),
     Shape("odd-rows", "gemma3", hidden=48, ffn=96, layers=2, heads=4, kv=1, head_dim=24, query_scalar=20, window=16,
           vocab=512, dtype="f32", root="model.", qk_norm=0.5),
 ]}
@@ -48,7 +55,7 @@ SHAPES = {s.name: s for s in [
 # Long enough to pass the window of 16 more than three times.
 PROMPT = ("The cutter turns the rough stone under the lamp.\n\nHow do I find the place where the light goes in?  "
           "<b>It is better</b> to measure")
-LENGTHS = {"gemma3-text": 56, "gemma2": 56, "gemma3-mm": 48, "gemma3-new": 48, "odd-rows": 40}
+LENGTHS = {"gemma3-text": 56, "gemma2": 56, "gemma3-mm": 48, "gemma3-new": 48, "gemma3-eyes": 48, "odd-rows": 40}
 
 
 ALL = [*SHAPES, "tokenizer", "pictures"]
@@ -57,8 +64,11 @@ ALL = [*SHAPES, "tokenizer", "pictures"]
 def make_text(s):
     """A checkpoint folder with its text goldens."""
     folder = FIXTURES / s.name
+    by_hand = {p.name: p.read_bytes() for p in folder.glob("llama-cpp-*")}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    for name, data in by_hand.items():
+        (folder / name).write_bytes(data)
     gemma2 = s.arch == "gemma2"
     vocab = tokenizer_files.layout((HERE / "corpus.txt").read_text("utf-8"), 512, newlines=6, spaces=7, tags=SMALL_TAGS,
                                    turn_at=106 if gemma2 else 105, images=not gemma2)
@@ -70,12 +80,14 @@ def make_text(s):
     prompt = tok.decode(tokens, skip_special_tokens=True)
     assert tok.encode(prompt).ids == tokens, "the prompt must tokenize back"
     arch = "mm" if s.vision else "text"
-    variants = ["logits", "logits_q8_0"] if s.name == "odd-rows" else golden.VARIANTS
+    variants = {"odd-rows": ["logits", "logits_q8_0"], "gemma3-eyes": ["logits"]}.get(s.name, golden.VARIANTS)
     out = golden.text_golden(folder, arch, tokens, variants)
     golden.save(out, folder / "golden.safetensors", prompt=prompt)
     sensitivity.measure(s, folder, arch, tokens, out)
     if s.name == "gemma3-mm":
         vision.make(s, folder)
+    if s.name == "gemma3-eyes":
+        vision.make_quantized(s, folder)
 
 
 def main():

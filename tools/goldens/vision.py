@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.gemma3.processing_gemma3 import Gemma3Processor
 
+import ggml_blocks
 import golden
 import sensitivity
 
@@ -107,6 +108,29 @@ def make(s, folder):
     about = {n: {"text": text, "images": [f"{i}.png" for i in names], **options} for n, (text, names, options) in PROMPTS.items()}
     golden.save(out, folder / "golden_vision.safetensors", prompts=json.dumps(about))
     measure(s, folder, out, inputs, pixels)
+
+
+@torch.no_grad()
+def make_quantized(s, folder):
+    """Features and logits of one image, with the tower as stored and with its matrices in Q8_0 (`_q8_0`)."""
+    Image.fromarray(picture(75, 53, 1)).save(folder / "image_1.png")
+    pro = processor(s, folder)
+    text, _, _ = PROMPTS["one"]
+    inputs = pro(text=text, images=[[Image.open(folder / "image_1.png")]], return_tensors="pt")
+    out = {"tokens_one": inputs["input_ids"][0].to(torch.int32), "pixels_1": inputs["pixel_values"][0]}
+    for suffix in ("", "_q8_0"):
+        model = golden.load(folder, "mm")
+        if suffix:
+            for name, p in model.model.vision_tower.named_parameters():
+                if p.ndim == 2 and "position" not in name:
+                    kind = "f16" if p.shape[1] % ggml_blocks.BLOCK else "q8_0"
+                    p.copy_(torch.from_numpy(ggml_blocks.roundtrip(kind, p.numpy())))
+        out["features_1" + suffix] = features(model, inputs["pixel_values"])[0]
+        out["logits_one" + suffix] = run(model, inputs)
+    golden.save(out, folder / "golden_vision.safetensors", prompts=json.dumps({"one": {"text": text, "images": ["image_1.png"]}}))
+    rms = lambda n: ((out[n + "_q8_0"] - out[n]).double().pow(2).mean().sqrt() / out[n].double().std()).item()
+    print(f"{s.name}: features std {out['features_1'].std():.2f}, logits std {out['logits_one'].std():.2f}; "
+          f"of it change with Q8_0: features {rms('features_1'):.1e}, logits {rms('logits_one'):.1e}")
 
 
 def measure(s, folder, out, inputs, pixels):

@@ -31,6 +31,7 @@ use crate::{DType, Matrix};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod bytes;
 pub mod ceiling;
 pub mod fixed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

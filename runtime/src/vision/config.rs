@@ -58,6 +58,17 @@ impl VisionConfig {
         3 * self.image_size * self.image_size
     }
 
+    /// Floating-point operations that one image takes: two for each product, in matrices and in
+    /// attention.
+    pub fn flops(&self) -> (f64, f64) {
+        let layer = 4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn;
+        let patch = self.hidden * 3 * self.patch_size * self.patch_size;
+        let matrices = (layer * self.layers + patch) as f64 * self.patches() as f64;
+        let projection = (self.tokens() * self.hidden * self.projection_dim) as f64;
+        let attention = 2.0 * (self.layers * self.hidden) as f64 * (self.patches() as f64).powi(2);
+        (2.0 * (matrices + projection), 2.0 * attention)
+    }
+
     /// Reads the configuration from a file's metadata.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use rayon::prelude::*;
 
-use super::memory::reserve;
+use super::memory::{Aligned, reserve};
 use crate::cpu::ops;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
@@ -94,9 +94,9 @@ pub(super) struct Product<'a> {
 /// Scratch of one thread.
 struct Scratch {
     decoded: Vec<f32>,
-    q: Vec<i16>,
+    q: Aligned<i16>,
     scale: Vec<f32>,
-    y: Vec<f32>,
+    y: Aligned<f32>,
     codec: FastCodec,
 }
 
@@ -118,9 +118,9 @@ pub(super) fn matmul(
     assert!(matrices.iter().all(|m| m.column + m.w.rows() <= ld && m.w.cols() == x.depth));
     let scratch = || Scratch {
         decoded: vec![0.0; PANEL * x.depth],
-        q: vec![0; x.blocks.words(PANEL)],
+        q: Aligned::zeros(x.blocks.words(PANEL)),
         scale: vec![0.0; x.blocks.scales(PANEL)],
-        y: vec![0.0; CHUNK * PANEL],
+        y: Aligned::zeros(CHUNK * PANEL),
         codec: FastCodec::detect(),
     };
     strips.into_par_iter().for_each_init(scratch, |s, (m, first)| {

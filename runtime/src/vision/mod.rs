@@ -7,11 +7,11 @@
 //! own, `mmproj-*.gguf`.
 //!
 //! Everything is computed for all patches of an image at once, so that arithmetic is what bounds
-//! it. Float matrices and attention multiply in 16-bit fixed point ([`quant::kernels::fixed`]), block
-//! formats in int8.
+//! it: see [`Precision`].
 
 mod activations;
 mod attention;
+mod batched;
 mod cache;
 mod config;
 mod find;
@@ -19,13 +19,16 @@ mod int8;
 mod linear;
 mod memory;
 mod ops;
+mod precision;
 mod rows;
 mod softmax;
 mod tower;
 pub(crate) mod weights;
+mod workers;
 
 pub use cache::ImageCache;
 pub use config::VisionConfig;
 pub use find::find_mmproj;
+pub use precision::Precision;
 pub use rows::ImageRows;
 pub use tower::{VisionOptions, VisionTower};

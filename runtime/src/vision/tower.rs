@@ -8,13 +8,16 @@ use quant::gguf::Gguf;
 use quant::kernels::Kernels;
 
 use super::activations::Activations;
-use super::attention::{Shape, attention};
+use super::attention::{Numbers, Shape, attention};
 use super::config::VisionConfig;
-use super::linear::{Finish, Packed, Product, matmul};
+use super::int8::Padded;
+use super::linear::{Finish, Product};
 use super::memory::no_memory;
 use super::ops::layer_norm;
+use super::precision::{Form, Precision};
 use super::rows::ImageRows;
 use super::weights::{Layer, Linear, Norm, Weights};
+use super::workers::Workers;
 use crate::cpu::default_threads;
 use crate::cpu::ops::rms_norm;
 use crate::cpu::shared::SharedBuf;
@@ -29,11 +32,13 @@ pub struct VisionOptions {
     pub threads: Option<usize>,
     /// Instruction set.
     pub kernels: Kernels,
+    /// How exactly to multiply.
+    pub precision: Precision,
 }
 
 impl Default for VisionOptions {
     fn default() -> Self {
-        VisionOptions { threads: None, kernels: Kernels::detect() }
+        VisionOptions { threads: None, kernels: Kernels::detect(), precision: Precision::Auto }
     }
 }
 
@@ -44,6 +49,8 @@ pub struct VisionTower {
     config: VisionConfig,
     weights: Weights,
     kernels: Kernels,
+    /// Resolved.
+    precision: Precision,
     pool: rayon::ThreadPool,
     #[cfg(feature = "gpu")]
     gpu: Option<OnGpu>,
@@ -109,12 +116,15 @@ impl VisionTower {
             .thread_name(|i| format!("lapidary-vision-{i}"))
             .build()
             .map_err(|e| RuntimeError::Threads { threads, why: e.to_string() })?;
+        let kernels = options.kernels;
+        let precision = options.precision.resolve(&kernels, &config);
         Ok(VisionTower {
             path,
             file,
             config,
             weights,
-            kernels: options.kernels,
+            kernels,
+            precision,
             pool,
             #[cfg(feature = "gpu")]
             gpu: None,
@@ -161,18 +171,6 @@ impl VisionTower {
         on.map(|gpu| gpu.tower.device())
     }
 
-    /// Floating-point operations that one image takes: two for each product, in matrices and in
-    /// attention.
-    pub fn flops(&self) -> (f64, f64) {
-        let c = &self.config;
-        let layer = 4 * c.hidden * c.hidden + 2 * c.hidden * c.ffn;
-        let patch = c.hidden * 3 * c.patch_size * c.patch_size;
-        let matrices = (layer * c.layers + patch) as f64 * c.patches() as f64;
-        let projection = (c.tokens() * c.hidden * c.projection_dim) as f64;
-        let attention = 2.0 * (c.layers * c.hidden) as f64 * (c.patches() as f64).powi(2);
-        (2.0 * (matrices + projection), 2.0 * attention)
-    }
-
     /// The features of an image: `pixels` is `[3, size, size]`, red, green and blue, normalized with
     /// the configuration's mean and deviation.
     ///
@@ -203,6 +201,9 @@ struct Pass<'a> {
     h: Activations,
     /// What a matmul of `ffn` features reads.
     g: Activations,
+    /// A layer's `down` in blocks, where files cannot hold it so.
+    padded: Option<Padded>,
+    workers: Workers,
 }
 
 impl<'a> Pass<'a> {
@@ -214,8 +215,10 @@ impl<'a> Pass<'a> {
             SharedBuf::zeroed(len).ok_or_else(|| no_memory(len.saturating_mul(4)))
         };
         let layers = tower.weights.layers.iter();
-        let hidden_readers =
-            layers.flat_map(|l| [&l.q, &l.k, &l.v, &l.out, &l.up].map(|l| &l.weight));
+        let precision = tower.precision;
+        let hidden = layers.clone().flat_map(|l| [&l.q, &l.k, &l.v, &l.out, &l.up]);
+        let hidden = hidden.map(|l| Form::of(&l.weight, precision));
+        let padded = layers.clone().any(|l| l.pads_down(precision));
         Ok(Pass {
             tower,
             k: &tower.kernels,
@@ -223,8 +226,10 @@ impl<'a> Pass<'a> {
             x: buffer(c.hidden)?,
             wide: buffer(c.ffn.max(3 * c.hidden))?,
             a: buffer(c.hidden)?,
-            h: Activations::new(n, c.hidden, hidden_readers)?,
-            g: Activations::new(n, c.ffn, tower.weights.layers.iter().map(|l| &l.down.weight))?,
+            h: Activations::new(n, c.hidden, hidden)?,
+            g: Activations::new(n, c.ffn, layers.map(|l| l.down_form(precision)))?,
+            padded: padded.then(|| Padded::new(c.hidden, c.ffn)).transpose()?,
+            workers: Workers::new(),
         })
     }
 
@@ -265,8 +270,11 @@ impl<'a> Pass<'a> {
         Ok(false)
     }
 
-    fn product(&self, linear: &'a Linear, column: usize) -> Product<'a> {
-        Product { w: linear.weight.view(self.tower.file.get()), bias: &linear.bias, column }
+    /// A matrix in the form that it multiplies in; its features begin at `column`.
+    fn product(&self, linear: &'a Linear, column: usize) -> (Form, Product<'a>) {
+        let w = linear.weight.view(self.tower.file.get());
+        let form = Form::of(&linear.weight, self.tower.precision);
+        (form, Product { w, bias: &linear.bias, column })
     }
 
     /// x = position embedding + patch embedding.
@@ -277,17 +285,20 @@ impl<'a> Pass<'a> {
             decode_row(position.dtype(), position.row(p), x);
         }
         let side = c.patch_size;
-        let mut patches = Packed::new(c.patches(), 3 * side * side)?;
-        patches.fill(self.k, |p, out| {
+        // Less than a hundredth of the arithmetic, and what is wrong here is wrong in every layer: in f32.
+        let exact = std::iter::once(Form::Exact);
+        let mut patches = Activations::new(c.patches(), 3 * side * side, exact)?;
+        let unfold = |p: usize, out: &mut [f32]| {
             let (top, left) = (p / c.grid() * side, p % c.grid() * side);
             for (i, out) in out.chunks_exact_mut(side).enumerate() {
                 let (channel, row) = (i / side, top + i % side);
                 let at = (channel * c.image_size + row) * c.image_size + left;
                 out.copy_from_slice(&pixels[at..at + side]);
             }
-        });
-        let patch = self.product(&weights.patch, 0);
-        matmul(self.k, &[patch], &patches, &self.x, c.hidden, Finish::Add);
+        };
+        let patch = [(Form::Exact, self.product(&weights.patch, 0).1)];
+        let (k, workers) = (self.k, &self.workers);
+        patches.multiply(k, workers, unfold, &patch, &self.x, c.hidden, Finish::Add);
         Ok(())
     }
 
@@ -296,29 +307,42 @@ impl<'a> Pass<'a> {
         let qkv =
             [self.product(&layer.q, 0), self.product(&layer.k, d), self.product(&layer.v, 2 * d)];
         let norm = normed(k, c, &layer.norm1, self.x.get());
-        self.h.multiply(k, norm, &qkv, &self.wide, 3 * d, Finish::Set);
+        self.h.multiply(k, &self.workers, norm, &qkv, &self.wide, 3 * d, Finish::Set);
+        let blocks = qkv.iter().all(|(form, _)| *form == Form::Int8);
+        let numbers = match self.tower.precision {
+            Precision::Fast if blocks && k.has_fast_bytes() => Numbers::Bytes,
+            Precision::Fast => Numbers::Fixed,
+            _ => Numbers::Exact,
+        };
         let shape = Shape { rows: c.patches(), heads: c.heads, head_dim: c.head_dim() };
-        attention(k, shape, &self.wide.get()[..c.patches() * 3 * d], &self.a)?;
+        attention(k, numbers, shape, &self.wide.get()[..c.patches() * 3 * d], &self.a)?;
         let out = [self.product(&layer.out, 0)];
-        self.h.multiply(k, rows_of(self.a.get(), d), &out, &self.x, d, Finish::Add);
+        let heads = rows_of(self.a.get(), d);
+        self.h.multiply(k, &self.workers, heads, &out, &self.x, d, Finish::Add);
         Ok(())
     }
 
     fn mlp(&mut self, layer: &'a Layer) {
         let (k, c) = (self.k, self.c);
-        let (up, down) = ([self.product(&layer.up, 0)], [self.product(&layer.down, 0)]);
+        let (up, mut down) = ([self.product(&layer.up, 0)], [self.product(&layer.down, 0)]);
         let norm = normed(k, c, &layer.norm2, self.x.get());
-        self.h.multiply(k, norm, &up, &self.wide, c.ffn, Finish::Gelu);
+        self.h.multiply(k, &self.workers, norm, &up, &self.wide, c.ffn, Finish::Gelu);
+        if let (Some(padded), true) = (&mut self.padded, layer.pads_down(self.tower.precision)) {
+            let (form, product) = &mut down[0];
+            *form = Form::Int8;
+            product.w = padded.fill(product.w);
+        }
         let inner = rows_of(self.wide.get(), c.ffn);
-        self.g.multiply(k, inner, &down, &self.x, c.hidden, Finish::Add);
+        self.g.multiply(k, &self.workers, inner, &down, &self.x, c.hidden, Finish::Add);
     }
 
     /// LayerNorm, the mean of each square of patches, RMSNorm, projection.
     fn project(&mut self) -> Result<ImageRows, RuntimeError> {
         let (k, c, weights) = (self.k, self.c, &self.tower.weights);
         let (norm, side, x) = (&weights.post_norm, c.grid() / c.pool, self.x.get());
-        let mut pooled = Packed::new(c.tokens(), c.hidden)?;
-        pooled.fill(k, |t, out| {
+        let exact = std::iter::once(Form::Exact);
+        let mut pooled = Activations::new(c.tokens(), c.hidden, exact)?;
+        let pool = |t: usize, out: &mut [f32]| {
             let (mut sum, mut patch) = (vec![0.0; c.hidden], vec![0.0; c.hidden]);
             for i in 0..c.pool * c.pool {
                 let row = t / side * c.pool + i / c.pool;
@@ -330,12 +354,12 @@ impl<'a> Pass<'a> {
             let count = (c.pool * c.pool) as f32;
             sum.iter_mut().for_each(|s| *s /= count);
             rms_norm(k, &sum, &weights.soft_norm, c.norm_eps, out);
-        });
+        };
         let len = c.tokens().saturating_mul(c.projection_dim);
         let mut out = SharedBuf::zeroed(len).ok_or_else(|| no_memory(len.saturating_mul(4)))?;
         let bias = vec![0.0; c.projection_dim];
-        let into = Product { w: weights.projection(), bias: &bias, column: 0 };
-        matmul(k, &[into], &pooled, &out, c.projection_dim, Finish::Set);
+        let into = [(Form::Exact, Product { w: weights.projection(), bias: &bias, column: 0 })];
+        pooled.multiply(k, &self.workers, pool, &into, &out, c.projection_dim, Finish::Set);
         Ok(ImageRows::new(c.projection_dim, out.get()))
     }
 }

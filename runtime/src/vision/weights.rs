@@ -1,10 +1,11 @@
 //! The tower's tensors, resolved once.
 
 use quant::DType;
-use quant::codec::decode_row;
+use quant::codec::{QK, decode_row};
 use quant::gguf::{Gguf, GgufError};
 
 use super::config::VisionConfig;
+use super::precision::{Form, Precision};
 use crate::error::ModelError;
 use crate::weights::{Names, WeightMatrix, placed, wrong_shape};
 
@@ -45,6 +46,26 @@ pub(crate) struct Weights {
     pub(super) soft_norm: Vec<f32>,
     /// `[projection_dim, hidden]`, f32: the file holds it the other way round.
     pub(super) projection: Vec<f32>,
+}
+
+impl Layer {
+    /// Is `down` a float matrix only because its rows are not whole blocks, and would take longer than
+    /// the other matrices? With zeros behind its rows it is one like them.
+    pub(super) fn pads_down(&self, precision: Precision) -> bool {
+        let w = &self.down.weight;
+        precision == Precision::Fast
+            && w.dtype.is_float()
+            && !w.cols.is_multiple_of(QK)
+            && !self.up.weight.dtype.is_float()
+    }
+
+    /// What `down` multiplies with.
+    pub(super) fn down_form(&self, precision: Precision) -> Form {
+        match self.pads_down(precision) {
+            true => Form::Int8,
+            false => Form::of(&self.down.weight, precision),
+        }
+    }
 }
 
 impl Weights {

@@ -96,6 +96,15 @@ impl FixedJob<'_> {
 }
 
 impl Kernels {
+    /// Do these kernels multiply pairs of 16-bit numbers faster than f32?
+    pub fn has_fast_fixed(&self) -> bool {
+        match self.active {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(_) | Active::AvxVnni(_) | Active::Avx2(_) => true,
+            _ => false,
+        }
+    }
+
     /// Packs one block of `rows` rows: row `r` is `x[r * ld ..][.. n]`, with `n` at most `len`. `q` and
     /// `scale` are as long as a block of a group of `group` rows is.
     ///

@@ -55,6 +55,16 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn store_u8_fours(self, p: *mut u8, [a, b, c, d]: [__m256; 4]) {
+        unsafe {
+            let (a, b) = (_mm256_cvtps_epi32(a), _mm256_slli_epi32::<8>(_mm256_cvtps_epi32(b)));
+            let c = _mm256_slli_epi32::<16>(_mm256_cvtps_epi32(c));
+            let d = _mm256_slli_epi32::<24>(_mm256_cvtps_epi32(d));
+            let fours = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
+            _mm256_storeu_si256(p.cast(), fours);
+        }
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }

@@ -57,6 +57,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn store_u8_fours(self, p: *mut u8, [a, b, c, d]: [__m512; 4]) {
+        unsafe {
+            let (a, b) = (_mm512_cvtps_epi32(a), _mm512_slli_epi32::<8>(_mm512_cvtps_epi32(b)));
+            let c = _mm512_slli_epi32::<16>(_mm512_cvtps_epi32(c));
+            let d = _mm512_slli_epi32::<24>(_mm512_cvtps_epi32(d));
+            let fours = _mm512_or_si512(_mm512_or_si512(a, b), _mm512_or_si512(c, d));
+            _mm512_storeu_si512(p.cast(), fours);
+        }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }

@@ -56,6 +56,12 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `2 · LANES` i16 can be written at `p`.
     unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V);
+    /// Rounds four vectors, whose lanes are whole numbers or nearly so in 0..=255, and writes them in
+    /// turns: a₀ b₀ c₀ d₀ a₁ …
+    ///
+    /// # Safety
+    /// `4 · LANES` bytes can be written at `p`.
+    unsafe fn store_u8_fours(self, p: *mut u8, v: [Self::V; 4]);
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
@@ -123,6 +129,19 @@ pub(crate) trait Simd: Copy {
         self.scale_by_pow2(p, n)
     }
 
+    /// As [`exp2_negative`](Self::exp2_negative), within 1e-4 of itself: a minimax polynomial of degree 3.
+    #[inline(always)]
+    fn exp2_coarse(self, x: Self::V) -> Self::V {
+        let x = self.max(x, self.splat(-126.0));
+        let n = self.round(x);
+        let r = self.sub(x, n);
+        let mut p = self.splat(EXP2[0]);
+        for c in [EXP2[1], EXP2[2], EXP2[3]] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        self.scale_by_pow2(p, n)
+    }
+
     /// tanh(x) = 1 - 2 / (e²ˣ + 1); absolute error below 2e-7.
     #[inline(always)]
     fn tanh(self, x: Self::V) -> Self::V {
@@ -131,6 +150,9 @@ pub(crate) trait Simd: Copy {
         self.sub(one, self.div(self.splat(2.0), self.add(e, one)))
     }
 }
+
+/// 2ʳ for |r| ≤ 1/2 within 7.5e-5 of itself, highest power first. (Lawson's iteration.)
+const EXP2: [f32; 4] = [0.055_171_67, 0.242_611_13, 0.693_261, 0.999_928_1];
 
 /// A computation over any [`Simd`].
 pub(crate) trait Op {

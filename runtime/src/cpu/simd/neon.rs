@@ -70,6 +70,15 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn store_u8_fours(self, p: *mut u8, [a, b, c, d]: [float32x4_t; 4]) {
+        unsafe {
+            let (a, b) = (vcvtnq_s32_f32(a), vshlq_n_s32::<8>(vcvtnq_s32_f32(b)));
+            let c = vshlq_n_s32::<16>(vcvtnq_s32_f32(c));
+            let d = vshlq_n_s32::<24>(vcvtnq_s32_f32(d));
+            vst1q_s32(p.cast(), vorrq_s32(vorrq_s32(a, b), vorrq_s32(c, d)));
+        }
+    }
+    #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vaddq_f32(a, b) }
     }

@@ -53,6 +53,11 @@ impl Simd for Portable {
         unsafe { p.cast::<[[i16; 2]; N]>().write_unaligned(pairs) }
     }
     #[inline(always)]
+    unsafe fn store_u8_fours(self, p: *mut u8, v: [[f32; N]; 4]) {
+        let fours: [[u8; 4]; N] = std::array::from_fn(|i| v.map(|v| v[i].round_ties_even() as u8));
+        unsafe { p.cast::<[[u8; 4]; N]>().write_unaligned(fours) }
+    }
+    #[inline(always)]
     fn add(self, a: [f32; N], b: [f32; N]) -> [f32; N] {
         zip(a, b, |a, b| a + b)
     }
