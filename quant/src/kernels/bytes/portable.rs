@@ -40,8 +40,8 @@ pub(super) fn pack(block: Block<'_>, q: &mut [u8], scale: &mut [f32], start: &mu
             for i in 0..16 {
                 quants[i] = round(chunk[i] * inverse);
             }
-            for i in 0..16 {
-                total += i32::from(quants[i]);
+            for quant in quants {
+                total += i32::from(quant);
             }
             sum += total;
             for four in quants.as_chunks::<4>().0 {
