@@ -146,8 +146,8 @@ impl Op for Bytes<'_, '_> {
                 let scores = self.scores.as_ptr().add(lane);
                 let mut top = [s.splat(f32::NEG_INFINITY); 4];
                 for key in (0..keys).step_by(4) {
-                    for i in 0..4 {
-                        top[i] = s.max(s.load(scores.add((key + i) * PANEL)), top[i]);
+                    for (i, top) in top.iter_mut().enumerate() {
+                        *top = s.max(s.load(scores.add((key + i) * PANEL)), *top);
                     }
                 }
                 let top = s.max(s.max(top[0], top[1]), s.max(top[2], top[3]));
