@@ -48,10 +48,10 @@ fn goldens_hold_every_way() {
                         // Activations in bytes, as on the CPU: see tests/goldens.rs.
                         assert!(unit < 2e-3 && top >= 0.88, "{what}: {unit}, {top}");
                     } else if used.f16 || used.matrix.is_some() {
-                        // Both factors rounded to 11 bits: a tenth of what bytes cost. The worst of
-                        // all logits says less than the divergence; in gemma2's fixture, which
-                        // amplifies most, it is 2.0e-2.
-                        assert!(error < 4e-2 && unit < 2e-5, "{what}: {error}, {unit}");
+                        // Both factors rounded to 11 bits, where bytes have 8: a few hundredths of
+                        // their error, its square in divergence. (The worst of all logits of
+                        // Gemma 2's fixture is off by 1.3 σ with bytes, by 0.02 σ with halves.)
+                        assert!(error < 5e-2 && unit < 1e-5, "{what}: {error}, {unit}");
                     } else {
                         assert!(error < 1e-3, "{what}: {error}");
                     }
