@@ -1,0 +1,149 @@
+"""Trains tower and text model together: answers to questions about pictures, and text, so that nothing is forgotten.
+
+    python see.py sight --out DIR --steps 1500 --workers 2
+    python see.py probe --out DIR --steps 300 --frozen      the text model stays as it is
+
+Workers draw different batches and take the mean of their gradients: a step is `workers` batches.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+import batches
+import tokenizer
+from eyes import matrices_and_others
+from looks import Looks
+from model import Config, Gemma3
+from tower import Tower, VisionConfig
+from train import Muon
+
+SEED = 60
+WARMUP = 30
+TEXT_EVERY = 3  # every so many steps, a batch of text
+
+
+class Both(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text, self.tower = Gemma3(Config()), Tower(VisionConfig())
+
+    def loss(self, patches, batch):
+        return self.text.loss(**batch, soft=self.tower(patches))
+
+    @torch.no_grad()
+    def right(self, patches, batch):
+        """For each conversation, which answers are right to the last token; greedy decoding would give the same ones."""
+        choice = self.text(batch["ids"], batch["position"], batch["document"], soft=self.tower(patches), place=batch["place"]).argmax(-1)
+        asked = batch["weight"] == 1
+        wrong = (choice != batch["target"]) & asked
+        starts = asked.int().diff(dim=1, prepend=torch.zeros_like(asked[:, :1]).int()) == 1
+        number = starts.cumsum(1)  # of the answer
+        return [[not (wrong[row] & (number[row] == a)).any().item() for a in range(1, int(number[row].max()) + 1)] for row in range(len(asked))]
+
+
+def load(out, name):
+    """A trained pair of text model and tower."""
+    both = Both()
+    both.load_state_dict(torch.load(out / f"{name}.pt"))
+    return both
+
+
+def load_text(out, name):
+    """A text model, of a branch with a tower or without."""
+    text = Gemma3(Config())
+    state = torch.load(out / f"{name}.pt")
+    text.load_state_dict({k.removeprefix("text."): v for k, v in state.items() if not k.startswith("tower.")})
+    return text
+
+
+def average(parameters, workers):
+    """The mean of the workers' gradients, in one message."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    for g, part in zip(grads, (flat / workers).split([g.numel() for g in grads])):
+        g.copy_(part.view_as(g))
+
+
+def run(rank, workers, out, name, steps, frozen, tower_from, text_from, rate_tower, rate_text, every):
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    if workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{(out / f'{name}.meet').absolute()}", rank=rank, world_size=workers)
+    words = tokenizer.load(out)
+    both = Both()
+    both.text.load_state_dict(torch.load(out / f"{text_from}.pt"))
+    both.tower.load_state_dict(torch.load(out / f"{tower_from}.pt"))
+    for p in both.text.parameters():
+        p.requires_grad_(not frozen)
+    see_matrices, see_others = matrices_and_others(both.tower)
+    say_matrices = [p for n, p in both.text.named_parameters() if p.dim() == 2 and "embed" not in n]
+    say_others = [p for n, p in both.text.named_parameters() if p.dim() == 1 or "embed" in n]
+    muons = [(Muon(see_matrices), 0.02 * rate_tower)] + ([] if frozen else [(Muon(say_matrices), 0.02 * rate_text)])
+    adam = torch.optim.AdamW([dict(params=see_others, top=0.003 * rate_tower)] + ([] if frozen else [dict(params=say_others, top=0.004 * rate_text)]),
+                             betas=(0.9, 0.98), weight_decay=0.0, fused=True, lr=1.0)
+    seed = f"{SEED} {rank}"
+    stream, text = Looks(words, seed), None if frozen else batches.training(words, seed, "school")
+    test = [next(Looks(words, i, is_held=True)) for i in range(2)]
+    loss_of = torch.compile(both.loss, dynamic=False)
+    text_loss = torch.compile(both.text.loss, dynamic=False)
+    started, smooth, smooth_text = time.time(), None, 0.0
+    for step in range(steps):
+        fall = min(1.0, (step + 1) / WARMUP, 1.25 * (1 - step / steps))
+        loss = loss_of(*next(stream))
+        loss.backward()
+        if text and step % TEXT_EVERY == 0:
+            other = text_loss(**next(text))
+            other.backward()
+            smooth_text = other.item() if not smooth_text else 0.95 * smooth_text + 0.05 * other.item()
+        if workers > 1:
+            average([p for p in both.parameters() if p.requires_grad], workers)
+        torch.nn.utils.clip_grad_norm_(see_others, 1.0)
+        torch.nn.utils.clip_grad_norm_([p for p in say_others if p.requires_grad], 1.0)
+        for group in adam.param_groups:
+            group["lr"] = group["top"] * fall
+        for muon, top in muons:
+            muon.step(top * fall)
+        adam.step()
+        both.zero_grad()
+        smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
+        if rank > 0:
+            continue
+        if step in (4, 19) or step % every == every - 1:
+            answers = [a for b in test for row in both.right(*b) for a in row]
+            good, total = sum(answers), len(answers)
+            print(f"{name} {step + 1:5d}  loss {smooth:.4f}  text {smooth_text:.4f}  held-out answers {100 * good / total:.1f}% of {total}  "
+                  f"{(time.time() - started) / (step + 1):.2f} s/step", flush=True)
+        if step % every == every - 1 or step == steps - 1:
+            torch.save(both.state_dict(), out / f"{name}.pt.new")
+            (out / f"{name}.pt.new").rename(out / f"{name}.pt")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("name")
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--frozen", action="store_true")
+    p.add_argument("--tower", default="eyes")
+    p.add_argument("--text", default="plain")
+    p.add_argument("--rate-tower", type=float, default=0.5)
+    p.add_argument("--rate-text", type=float, default=0.2)
+    p.add_argument("--every", type=int, default=50)
+    p.add_argument("--workers", type=int, default=1)
+    args = p.parse_args()
+    (args.out / f"{args.name}.meet").unlink(missing_ok=True)
+    given = (args.workers, args.out, args.name, args.steps, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every)
+    if args.workers == 1:
+        run(0, *given)
+    else:
+        torch.multiprocessing.spawn(run, given, args.workers)
+
+
+if __name__ == "__main__":
+    main()
