@@ -1,9 +1,10 @@
 """Trains tower and text model together: answers to questions about pictures, and text, so that nothing is forgotten.
 
-    python see.py sight --out DIR --steps 1500 --workers 2
-    python see.py probe --out DIR --steps 300 --frozen      the text model stays as it is
+    python see.py sight --out DIR --minutes 40 --workers 2
+    python see.py probe --out DIR --minutes 5 --frozen      the text model stays as it is
 
-Workers draw different batches and take the mean of their gradients: a step is `workers` batches.
+The learning rate falls to zero with the time that is left. Workers draw different batches and take
+the mean of their gradients: a step is `workers` batches.
 """
 
 import argparse
@@ -70,7 +71,15 @@ def average(parameters, workers):
         g.copy_(part.view_as(g))
 
 
-def run(rank, workers, out, name, steps, frozen, tower_from, text_from, rate_tower, rate_text, every):
+def progress(started, minutes, rank, workers):
+    """The share of the time that has passed, the same for all workers."""
+    passed = torch.tensor([(time.time() - started) / (60 * minutes)])
+    if workers > 1:
+        dist.broadcast(passed, 0)
+    return min(1.0, passed.item())
+
+
+def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_tower, rate_text, every):
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     if workers > 1:
@@ -93,8 +102,10 @@ def run(rank, workers, out, name, steps, frozen, tower_from, text_from, rate_tow
     loss_of = torch.compile(both.loss, dynamic=False)
     text_loss = torch.compile(both.text.loss, dynamic=False)
     started, smooth, smooth_text = time.time(), None, 0.0
-    for step in range(steps):
-        fall = min(1.0, (step + 1) / WARMUP, 1.25 * (1 - step / steps))
+    step, passed = -1, 0.0
+    while passed < 1.0:
+        step, passed = step + 1, progress(started, minutes, rank, workers)
+        fall = min(1.0, (step + 1) / WARMUP, 1.25 * (1 - passed))
         loss = loss_of(*next(stream))
         loss.backward()
         if text and step % TEXT_EVERY == 0:
@@ -119,7 +130,7 @@ def run(rank, workers, out, name, steps, frozen, tower_from, text_from, rate_tow
             good, total = sum(answers), len(answers)
             print(f"{name} {step + 1:5d}  loss {smooth:.4f}  text {smooth_text:.4f}  held-out answers {100 * good / total:.1f}% of {total}  "
                   f"{(time.time() - started) / (step + 1):.2f} s/step", flush=True)
-        if step % every == every - 1 or step == steps - 1:
+        if step % every == every - 1 or passed == 1.0:
             torch.save(both.state_dict(), out / f"{name}.pt.new")
             (out / f"{name}.pt.new").rename(out / f"{name}.pt")
 
@@ -128,7 +139,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("name")
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--minutes", type=float, required=True)
     p.add_argument("--frozen", action="store_true")
     p.add_argument("--tower", default="eyes")
     p.add_argument("--text", default="plain")
@@ -138,7 +149,7 @@ def main():
     p.add_argument("--workers", type=int, default=1)
     args = p.parse_args()
     (args.out / f"{args.name}.meet").unlink(missing_ok=True)
-    given = (args.workers, args.out, args.name, args.steps, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every)
+    given = (args.workers, args.out, args.name, args.minutes, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every)
     if args.workers == 1:
         run(0, *given)
     else:
