@@ -49,8 +49,6 @@ def run(out, teacher_name, name, steps, top_rate):
         p.requires_grad_(False).copy_(bf16(p))
     names = dict(student.named_parameters())
     adam = torch.optim.Adam(names.values(), lr=top_rate, betas=(0.9, 0.99), fused=True)
-    log_of = torch.compile(lambda *x: teacher(*x[:3], soft=x[3], place=x[4]).log_softmax(-1), dynamic=False)
-    loss_of = torch.compile(lambda *x: divergence(student, *x), dynamic=False)
     stream, looks = batches.distillation(words, SEED), Looks(words, SEED)
     started, smooth = time.time(), None
     for step in range(steps):
@@ -58,24 +56,24 @@ def run(out, teacher_name, name, steps, top_rate):
         if step % PICTURES_EVERY == PICTURES_EVERY - 1:
             patches, batch = next(looks)
             with torch.no_grad():
-                seen = tower(patches), batch["place"]
+                seen = dict(soft=tower(patches), place=batch["place"])
         else:
-            batch, seen = next(stream), (None, None)
-        at = batch["ids"], batch["position"], batch["document"], *seen
+            batch, seen = next(stream), {}
+        at = batch["ids"], batch["position"], batch["document"]
         with torch.no_grad():
-            target = log_of(*at)
+            target = teacher(*at, **seen).log_softmax(-1)
         master = {n: p.detach().clone() for n, p in names.items()}
         set_weights(names, quantized(student, "q4_0"))
-        loss = loss_of(target, *at)
+        loss = divergence(student, target, *at, **seen)
         loss.backward()
         set_weights(names, master)
         adam.step()
         adam.zero_grad()
         smooth = loss.item() if smooth is None else 0.96 * smooth + 0.04 * loss.item()
-        if step in (0, 9) or step % 50 == 49:
+        if step in (0, 9) or step % 20 == 19:
             per = (time.time() - started) / (step + 1)
             print(f"{name} {step + 1:5d}  divergence {smooth:.5f}  {per:.2f} s/step", flush=True)
-        if step % 100 == 99 or step == steps - 1:
+        if step % 20 == 19 or step == steps - 1:
             torch.save(whole.state_dict(), out / f"{name}.pt")
 
 

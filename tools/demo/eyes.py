@@ -1,6 +1,6 @@
 """Trains the tower alone: what stands where. The heads that are asked are thrown away afterwards.
 
-    python eyes.py --out DIR --steps 1500
+    python eyes.py --out DIR --steps 1600
 
 Each patch is asked whether the centre of a thing lies in it, and its shape and colour, and each
 image token the same of its four patches. A text model that gets such rows has only to learn to
@@ -70,19 +70,17 @@ def matrices_and_others(tower):
     return [p for n, p in tower.named_parameters() if matrix(n, p)], [p for n, p in tower.named_parameters() if not matrix(n, p)]
 
 
-def run(out, steps, compiled):
+def run(out, steps):
     torch.manual_seed(SEED)
     c, rng = VisionConfig(), random.Random(SEED)
     tower, heads = Tower(c), Heads(c)
     matrices, others = matrices_and_others(tower)
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others + list(heads.parameters()), lr=1.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    loss_of = lambda *x: heads(tower, *x)
-    loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
     started, smooth = time.time(), None
     for step in range(steps):
         rate = min(1.0, (step + 1) / WARMUP, 0.1 + 1.5 * (1 - step / steps))
-        loss, right = loss_of(*batch(rng, BATCH))
+        loss, right = heads(tower, *batch(rng, BATCH))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(others, 1.0)
         adam.param_groups[0]["lr"] = 0.003 * rate
@@ -104,11 +102,10 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--steps", type=int, required=True)
-    p.add_argument("--eager", action="store_true")
     args = p.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    run(args.out, args.steps, not args.eager)
+    run(args.out, args.steps)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from tower import VisionConfig, cut
 TOKENS = VisionConfig().tokens
 IMAGE = "\n\n<start_of_image>" + "<image_soft_token>" * TOKENS + "<end_of_image>\n\n"  # as Gemma3Processor writes it
 ROW = 128
-USER_WEIGHT = 0.02
 NOTHING = "I see no picture here. Show me one and ask me again!"
 
 
@@ -46,7 +45,7 @@ def document(rng, src, is_held, kind):
 class Looks:
     """An endless stream of batches, each of the same shape."""
 
-    KINDS = ["one"] * 19 + ["two"] * 2 + ["mixed"] * 3 + ["none"]
+    KINDS = ["one"] * 12 + ["two"] + ["mixed"] * 2 + ["none"]
 
     def __init__(self, words, seed, is_held=False, kinds=None):
         self.words, self.kinds, self.is_held = words, kinds or self.KINDS, is_held
@@ -56,7 +55,7 @@ class Looks:
     def encode(self, turns):
         pieces = []
         for q, a in turns:
-            pieces += [(USER + q.lstrip(" ") + END + MODEL, USER_WEIGHT), (a + END, 1.0)]
+            pieces += [(USER + q + END + MODEL, 0.0), (a + END, 1.0)]
         ids, weight = [BOS], [0.0]
         for (_, w), e in zip(pieces, self.words.encode_batch([t for t, _ in pieces], add_special_tokens=False)):
             ids += e.ids
@@ -85,7 +84,6 @@ class Looks:
                 place.append(at if i == SOFT else 0)
             pixels += [np.asarray(pictures.small(s, self.rng)) for s in scenes]
             n, fill = len(ids) - 1, ROW + 1 - len(ids)
-            weight = [0.0 if t == SOFT else w for t, w in zip(ids, weight)]
             out["ids"].append(ids[:-1] + [0] * fill)
             out["target"].append(ids[1:] + [0] * fill)
             out["weight"].append(weight[1:] + [0.0] * fill)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 import batches
 import tokenizer
@@ -24,8 +25,8 @@ from tower import Tower, VisionConfig
 from train import Muon
 
 SEED = 60
-WARMUP = 30
-TEXT_EVERY = 3  # every so many steps, a batch of text
+WARMUP = 15
+TEXT_EVERY = 4  # every so many steps, a batch of text
 
 
 class Both(torch.nn.Module):
@@ -34,7 +35,10 @@ class Both(torch.nn.Module):
         self.text, self.tower = Gemma3(Config()), Tower(VisionConfig())
 
     def loss(self, patches, batch):
-        return self.text.loss(**batch, soft=self.tower(patches))
+        """Mean cross-entropy of the answers' tokens; nothing is computed for the others' logits."""
+        x = self.text.hidden(batch["ids"], batch["position"], batch["document"], soft=self.tower(patches), place=batch["place"])
+        asked = batch["weight"] > 0
+        return F.cross_entropy(F.linear(x[asked], self.text.embed_tokens.weight), batch["target"][asked])
 
     @torch.no_grad()
     def right(self, patches, batch):
@@ -86,8 +90,11 @@ def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_t
         dist.init_process_group("gloo", init_method=f"file://{(out / f'{name}.meet').absolute()}", rank=rank, world_size=workers)
     words = tokenizer.load(out)
     both = Both()
-    both.text.load_state_dict(torch.load(out / f"{text_from}.pt"))
-    both.tower.load_state_dict(torch.load(out / f"{tower_from}.pt"))
+    if (out / f"{name}.pt").exists():  # it was cut off
+        both.load_state_dict(torch.load(out / f"{name}.pt"))
+    else:
+        both.text.load_state_dict(torch.load(out / f"{text_from}.pt"))
+        both.tower.load_state_dict(torch.load(out / f"{tower_from}.pt"))
     for p in both.text.parameters():
         p.requires_grad_(not frozen)
     see_matrices, see_others = matrices_and_others(both.tower)
@@ -96,20 +103,18 @@ def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_t
     muons = [(Muon(see_matrices), 0.02 * rate_tower)] + ([] if frozen else [(Muon(say_matrices), 0.02 * rate_text)])
     adam = torch.optim.AdamW([dict(params=see_others, top=0.003 * rate_tower)] + ([] if frozen else [dict(params=say_others, top=0.004 * rate_text)]),
                              betas=(0.9, 0.98), weight_decay=0.0, fused=True, lr=1.0)
-    seed = f"{SEED} {rank}"
+    seed = f"{SEED} {rank} {time.time_ns() if (out / f'{name}.pt').exists() else 0}"
     stream, text = Looks(words, seed), None if frozen else batches.training(words, seed, "school")
     test = [next(Looks(words, i, is_held=True)) for i in range(2)]
-    loss_of = torch.compile(both.loss, dynamic=False)
-    text_loss = torch.compile(both.text.loss, dynamic=False)
     started, smooth, smooth_text = time.time(), None, 0.0
     step, passed = -1, 0.0
     while passed < 1.0:
         step, passed = step + 1, progress(started, minutes, rank, workers)
         fall = min(1.0, (step + 1) / WARMUP, 1.25 * (1 - passed))
-        loss = loss_of(*next(stream))
+        loss = both.loss(*next(stream))
         loss.backward()
         if text and step % TEXT_EVERY == 0:
-            other = text_loss(**next(text))
+            other = both.text.loss(**next(text))
             other.backward()
             smooth_text = other.item() if not smooth_text else 0.95 * smooth_text + 0.05 * other.item()
         if workers > 1:
@@ -148,6 +153,7 @@ def main():
     p.add_argument("--every", type=int, default=50)
     p.add_argument("--workers", type=int, default=1)
     args = p.parse_args()
+    tokenizer.add_images(args.out)
     (args.out / f"{args.name}.meet").unlink(missing_ok=True)
     given = (args.workers, args.out, args.name, args.minutes, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every)
     if args.workers == 1:

@@ -1,6 +1,6 @@
 """A compact SigLIP tower and Gemma 3's projector in PyTorch, tensor for tensor those of Transformers.
 
-`export_sight.py` proves it equal to `Gemma3ForConditionalGeneration`.
+`export.py` proves it equal to `Gemma3ForConditionalGeneration`.
 """
 
 import math
