@@ -43,12 +43,12 @@ def document(rng, src, is_held, kind):
 
 
 class Looks:
-    """An endless stream of batches, each of the same shape."""
+    """An endless stream of batches of conversations."""
 
-    KINDS = ["one"] * 12 + ["two"] + ["mixed"] * 2 + ["none"]
+    KINDS = {"one": 12, "two": 1, "mixed": 2, "none": 1}  # weights
 
-    def __init__(self, words, seed, is_held=False, kinds=None):
-        self.words, self.kinds, self.is_held = words, kinds or self.KINDS, is_held
+    def __init__(self, words, seed, is_held=False, rows=16):
+        self.words, self.rows, self.is_held = words, rows, is_held
         self.rng = random.Random(f"looks {seed} {is_held}")
         self.src = tasks.Source(random.Random(f"looks text {seed}"), is_held)
 
@@ -71,7 +71,7 @@ class Looks:
                 return ids, weight, scenes
 
     def __next__(self):
-        return self.batch(self.fitting(kind) for kind in self.kinds)
+        return self.batch([self.fitting(kind) for kind in self.rng.choices(list(self.KINDS), list(self.KINDS.values()), k=self.rows)])
 
     def batch(self, conversations):
         """Patches of the pictures, and arrays of [conversations, ROW]."""
@@ -91,4 +91,5 @@ class Looks:
             out["document"].append([0] * n + [-1] * fill)
             out["position"].append([*range(n)] + [0] * fill)
         batch = {k: torch.tensor(v) for k, v in out.items()}
-        return cut(np.stack(pixels)), batch
+        blank = np.zeros((0, pictures.SIZE, pictures.SIZE, 3), np.uint8)
+        return cut(np.stack(pixels) if pixels else blank), batch

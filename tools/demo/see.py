@@ -75,6 +75,14 @@ def average(parameters, workers):
         g.copy_(part.view_as(g))
 
 
+def share(parameters, mine):
+    """Every worker gets the matrices as the worker has them that changed them: `mine` marks this one's."""
+    flat = torch.cat([(p.data if m else torch.zeros_like(p)).flatten() for p, m in zip(parameters, mine)])
+    dist.all_reduce(flat)
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+        p.data.copy_(part.view_as(p))
+
+
 def progress(started, minutes, rank, workers):
     """The share of the time that has passed, the same for all workers."""
     passed = torch.tensor([(time.time() - started) / (60 * minutes)])
@@ -83,7 +91,7 @@ def progress(started, minutes, rank, workers):
     return min(1.0, passed.item())
 
 
-def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_tower, rate_text, every):
+def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_tower, rate_text, every, rows):
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     if workers > 1:
@@ -100,12 +108,20 @@ def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_t
     see_matrices, see_others = matrices_and_others(both.tower)
     say_matrices = [p for n, p in both.text.named_parameters() if p.dim() == 2 and "embed" not in n]
     say_others = [p for n, p in both.text.named_parameters() if p.dim() == 1 or "embed" in n]
-    muons = [(Muon(see_matrices), 0.02 * rate_tower)] + ([] if frozen else [(Muon(say_matrices), 0.02 * rate_text)])
+    # Each worker steps some of the matrices, the heaviest first to the one that has least to do.
+    matrices = see_matrices + ([] if frozen else say_matrices)
+    owner, work = {}, [0] * workers
+    for p in sorted(matrices, key=torch.numel, reverse=True):
+        least = work.index(min(work))
+        owner[p], work[least] = least, work[least] + p.numel() * min(p.shape)
+    mine = [owner[p] == rank for p in matrices]
+    muons = [(Muon([p for p in some if owner[p] == rank]), 0.02 * rate)
+             for some, rate in ((see_matrices, rate_tower), ([] if frozen else say_matrices, rate_text))]
     adam = torch.optim.AdamW([dict(params=see_others, top=0.003 * rate_tower)] + ([] if frozen else [dict(params=say_others, top=0.004 * rate_text)]),
                              betas=(0.9, 0.98), weight_decay=0.0, fused=True, lr=1.0)
     seed = f"{SEED} {rank} {time.time_ns() if (out / f'{name}.pt').exists() else 0}"
-    stream, text = Looks(words, seed), None if frozen else batches.training(words, seed, "school")
-    test = [next(Looks(words, i, is_held=True)) for i in range(2)]
+    stream, text = Looks(words, seed, rows=rows), None if frozen else batches.training(words, seed, "school")
+    test = [next(Looks(words, i, is_held=True, rows=32)) for i in range(2)]
     started, smooth, smooth_text = time.time(), None, 0.0
     step, passed = -1, 0.0
     while passed < 1.0:
@@ -125,6 +141,8 @@ def run(rank, workers, out, name, minutes, frozen, tower_from, text_from, rate_t
             group["lr"] = group["top"] * fall
         for muon, top in muons:
             muon.step(top * fall)
+        if workers > 1:
+            share(matrices, mine)
         adam.step()
         both.zero_grad()
         smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
@@ -151,11 +169,12 @@ def main():
     p.add_argument("--rate-tower", type=float, default=0.5)
     p.add_argument("--rate-text", type=float, default=0.2)
     p.add_argument("--every", type=int, default=50)
+    p.add_argument("--rows", type=int, default=16, help="conversations in a worker's batch")
     p.add_argument("--workers", type=int, default=1)
     args = p.parse_args()
     tokenizer.add_images(args.out)
     (args.out / f"{args.name}.meet").unlink(missing_ok=True)
-    given = (args.workers, args.out, args.name, args.minutes, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every)
+    given = (args.workers, args.out, args.name, args.minutes, args.frozen, args.tower, args.text, args.rate_tower, args.rate_text, args.every, args.rows)
     if args.workers == 1:
         run(0, *given)
     else:
