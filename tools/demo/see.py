@@ -26,7 +26,7 @@ from train import Muon
 
 SEED = 60
 WARMUP = 15
-TEXT_EVERY = 4  # every so many steps, a batch of text
+TEXT_EVERY = 2  # every so many steps, a batch of text
 
 
 class Both(torch.nn.Module):

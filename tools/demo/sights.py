@@ -93,7 +93,7 @@ def ground(rng, scene):
     return rng.choice(["What colour is the background?", "What color is the background?"]), f"The background is {scene.ground}."
 
 
-KINDS = [(caption, 32), (colour, 16), (count, 18), (where, 14), (is_there, 8), (is_colour, 6), (which, 8), (ground, 4)]
+KINDS = [(caption, 32), (colour, 16), (count, 18), (where, 14), (is_there, 8), (is_colour, 6), (which, 8), (ground, 10)]
 FOLLOW = [(f, w if f is not caption else 6) for f, w in KINDS]
 
 
