@@ -1,9 +1,9 @@
 //! The part of the demo in which the model looks at pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use runtime::chat::{Message, Part, Role};
 use runtime::generate::Generator;
 use runtime::sampler::{Sampler, SamplingParams};
@@ -17,18 +17,22 @@ use crate::args::{DemoArgs, PictureArgs};
 use crate::eyes::Eyes;
 use crate::{interrupt, terminal};
 
-/// What the demo model was trained to answer about a picture.
+/// What is asked first. The demo model was trained on questions like these, but never saw a picture
+/// with the same things in it.
 const QUESTION: &str = "What is in the picture?";
-/// More would bury the rest.
-const PICTURES: usize = 3;
-/// Columns of a picture on the terminal.
-const COLUMNS: usize = 48;
+/// The pictures, and what is asked then.
+const PICTURES: [(&str, &str); 3] = [
+    ("squares.png", "How many shapes are there?"),
+    ("heart.png", "What colour is the background?"),
+    ("star-and-circle.png", "Where is the star?"),
+];
+/// Columns of a picture on the terminal: more would bury the answers.
+const COLUMNS: usize = 36;
 
-/// Shows the first pictures of a folder and asks the model what is in them. A model without a
-/// vision tower, or a folder without pictures, is passed over.
+/// Shows pictures of `folder` and asks the model about them. A model without a vision tower, or a
+/// folder that is not there, is passed over.
 pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> Result<()> {
-    let pictures = pictures(folder)?;
-    if find_mmproj(model).is_none() || pictures.is_empty() {
+    if find_mmproj(model).is_none() || !folder.is_dir() {
         return Ok(());
     }
     println!("\n── pictures, {name} ──");
@@ -38,40 +42,32 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     let mut eyes = Eyes::new(model.clone(), &PictureArgs::default(), args.threads).beside(&session);
     let mut generator = Generator::new(session);
     let mut sampler = Sampler::new(SamplingParams::greedy())?;
-    for path in pictures.iter().take(PICTURES) {
+    let (template, tokenizer) = (model.template(), model.tokenizer());
+    for (file, then) in PICTURES {
+        let path = folder.join(file);
         println!("\n{}", path.display());
         if terminal::has_colour() {
-            print!("{}", terminal::half_blocks(&Rgb::open(path)?, COLUMNS));
+            print!("{}", terminal::half_blocks(&Rgb::open(&path)?, COLUMNS));
         }
-        println!("> {QUESTION}");
-        let sight = eyes.look(path)?;
-        let parts = vec![sight.part(), Part::Text(QUESTION.into())];
-        let message = Message { role: Role::User, parts };
-        let (template, tokenizer) = (model.template(), model.tokenizer());
-        let prompt = template.render_prompt(tokenizer, &[message], true, sight.views)?;
-        let (done, _) = answer(&mut generator, &mut sampler, &prompt, 256)?;
-        println!();
-        report(&done, None);
-        if interrupt::stopped() {
-            bail!("stopped");
+        let sight = eyes.look(&path)?;
+        let mut talk = Vec::new();
+        for question in [QUESTION, then] {
+            println!("\n> {question}");
+            let mut parts = vec![Part::Text(question.into())];
+            if talk.is_empty() {
+                parts.insert(0, sight.part());
+            }
+            talk.push(Message { role: Role::User, parts });
+            let prompt =
+                template.render_prompt(tokenizer, &talk, true, sight.views.iter().cloned())?;
+            let (done, text) = answer(&mut generator, &mut sampler, &prompt, 256)?;
+            talk.push(Message::assistant(text));
+            println!();
+            report(&done, None);
+            if interrupt::stopped() {
+                bail!("stopped");
+            }
         }
     }
     Ok(())
-}
-
-/// The PNG files of a folder, by name; none when there is no folder.
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let context = || folder.display().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(context)? {
-        let path = entry.with_context(context)?.path();
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }

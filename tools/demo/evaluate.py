@@ -4,9 +4,11 @@
     python evaluate.py files --to ../../models   writes eval.txt and choices.jsonl
     python evaluate.py answers --out DIR         share of right answers, by kind
     python evaluate.py score --out DIR --to ../../models   answers choices.jsonl
+    python evaluate.py sight --out DIR           share of right answers about held-out pictures, by kind
 """
 
 import argparse
+import collections
 import itertools
 import json
 import math
@@ -18,15 +20,19 @@ import torch.nn.functional as F
 
 import batches
 import corpus
+import looks
+import pictures
 import questions as q
+import see
+import sights
 import stories
 import tasks
 import tokenizer
 from facts import ANIMALS, CAPITALS, COLOURS, OPPOSITES
-from model import Config, Gemma3
 from quantize import FORMATS, quantized
 
 EVAL_SEED, EVAL_BYTES = 7, 90_000
+BRANCHES = ("sight", "qat")
 
 
 @torch.no_grad()
@@ -35,13 +41,10 @@ def measure(out):
     data = batches.held_out(tokenizer.load(out), EVAL_SEED)
     count = sum(b["weight"].sum().item() for b in data)
     print(f"{count:.0f} held-out tokens\n| branch | file type | loss | perplexity | KL from own bf16 | same first choice |\n|---|---|---|---|---|---|")
-    for branch in ("plain", "qat"):
+    for branch in BRANCHES:
         if not (out / f"{branch}.pt").exists():
             continue
-        model = Gemma3(Config())
-        model.load_state_dict(torch.load(out / f"{branch}.pt"))
-        master = Gemma3(Config())
-        master.load_state_dict(model.state_dict())
+        model, master = see.load_text(out, branch), see.load_text(out, branch)
         total = {name: [0.0, 0.0, 0.0] for name in FORMATS}
         for batch in data:
             target, weight = batch["target"].flatten(), batch["weight"].flatten()
@@ -65,8 +68,7 @@ def answers(out, branch, name, count=160):
     Under teacher forcing, "every token is the first choice" is the same as greedy decoding.
     """
     words = tokenizer.load(out)
-    model = Gemma3(Config())
-    model.load_state_dict(torch.load(out / f"{branch}.pt"))
+    model = see.load_text(out, branch)
     model.load_state_dict(quantized(model, name))
     kinds = {f.__name__: lambda src, f=f: [src.question(f)] for f, _ in tasks.SHORT}
     kinds |= {k: corpus.KINDS[k][-1] for k in ("lists", "repeat", "replace", "summarise", "follow", "instructed", "chat")}
@@ -133,11 +135,10 @@ def score(out, to):
     """Share of choices.jsonl answered right: the choice with the best mean log-probability a token."""
     words = tokenizer.load(out)
     items = [json.loads(line) for line in (to / "choices.jsonl").read_text(encoding="utf-8").splitlines()]
-    for branch, name in itertools.product(("plain", "qat"), FORMATS):
+    for branch, name in itertools.product(BRANCHES, FORMATS):
         if not (out / f"{branch}.pt").exists():
             continue
-        model = Gemma3(Config())
-        model.load_state_dict(torch.load(out / f"{branch}.pt"))
+        model = see.load_text(out, branch)
         model.load_state_dict(quantized(model, name))
         right = 0
         for it in items:
@@ -151,11 +152,46 @@ def score(out, to):
         print(f"{branch} {name}: {right} of {len(items)} right")
 
 
+def conversations(stream, count):
+    """Conversations of three questions about pictures, each with the kinds of its questions."""
+    while count:
+        scene = pictures.make(stream.rng, stream.is_held)
+        turns = sights.conversation(stream.rng, scene, 3)
+        ids, weight = stream.encode([(looks.IMAGE * (i == 0) + q, a) for i, (_, q, a) in enumerate(turns)])
+        if len(ids) <= looks.ROW + 1:
+            count -= 1
+            yield [kind for kind, _, _ in turns], (ids, weight, [scene])
+
+
+@torch.no_grad()
+def sight(out, branch, names=("bf16", "q8_0", "q4_0"), count=400):
+    """Share of answers about pictures that are right to the last token: combinations that were trained, and held-out ones."""
+    words = tokenizer.load(out)
+    for is_held in (False, True):
+        stream = looks.Looks(words, EVAL_SEED, is_held)
+        asked = list(conversations(stream, count))
+        parts = [asked[i:i + 25] for i in range(0, count, 25)]
+        data = [([k for k, _ in part], stream.batch(c for _, c in part)) for part in parts]
+        for name in names:
+            both, master = see.load(out, branch), see.load(out, branch)
+            both.text.load_state_dict(quantized(master.text, name))
+            for key, p in both.tower.named_parameters():
+                p.copy_(p.bfloat16())
+            found = collections.defaultdict(list)
+            for kinds, batch in data:
+                for kind, right in zip(itertools.chain(*kinds), itertools.chain(*both.right(*batch))):
+                    found[kind].append(right)
+            everything = list(itertools.chain(*found.values()))
+            share = lambda x: f"{100 * sum(x) / len(x):.1f}% of {len(x)}"
+            print(f"{branch} {name} {'held-out' if is_held else 'trained'} combinations: {share(everything)}; "
+                  + ", ".join(f"{k} {share(v)}" for k, v in sorted(found.items())), flush=True)
+
+
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("what", choices=["measure", "score", "answers", "files"])
+    p.add_argument("what", choices=["measure", "score", "answers", "files", "sight"])
     p.add_argument("--out", type=Path)
-    p.add_argument("--branch", default="plain")
+    p.add_argument("--branch", default="sight")
     p.add_argument("--format", default="bf16", choices=FORMATS)
     p.add_argument("--to", type=Path)
     args = p.parse_args()
@@ -164,6 +200,8 @@ def main():
         measure(args.out)
     elif args.what == "score":
         score(args.out, args.to)
+    elif args.what == "sight":
+        sight(args.out, args.branch)
     elif args.what == "answers":
         answers(args.out, args.branch, args.format)
     else:

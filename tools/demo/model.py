@@ -137,10 +137,18 @@ class Gemma3(nn.Module):
             for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
                 nn.init.constant_(norm.weight, -0.6)
 
-    def hidden(self, ids, position, document, dtype=torch.float32):
-        """ids, position, document: [batch, time]. A token sees earlier ones of its own document."""
+    def hidden(self, ids, position, document, dtype=torch.float32, soft=None, place=None):
+        """ids, position, document: [batch, time]. A token sees earlier ones of its own document.
+
+        soft: [images, tokens, hidden_size], what a tower makes of pictures; place: [batch, time], 0 for text and
+        1 + the row of `soft`, all images in one list, for an image's token. Those of one image see each other.
+        """
         distance = position[:, :, None] - position[:, None, :]
         same = (document[:, :, None] == document[:, None, :]) & (distance >= 0)
+        if soft is not None:
+            image = torch.where(place > 0, (place - 1) // soft.shape[1], -1)
+            together = (image[:, :, None] == image[:, None, :]) & (image[:, :, None] >= 0)
+            same, distance = same | together, torch.where(together, 0, distance)
         as_bias = lambda m: torch.where(m, 0.0, -1e9)[:, None]
         mask = {True: as_bias(same), False: as_bias(same & (distance < self.c.sliding_window))}
         rope = {
@@ -148,17 +156,20 @@ class Gemma3(nn.Module):
             False: (self.cos_local[position][:, None], self.sin_local[position][:, None]),
         }
         x = self.embed_tokens(ids).float() * self.embed_scale
+        if soft is not None:
+            rows = soft.flatten(0, 1)[(place - 1).clamp(min=0)]
+            x = torch.where((place > 0)[:, :, None], rows, x)
         for i, layer in enumerate(self.layers):
             g = self.c.is_global(i)
             x = layer(x, rope[g], mask[g], dtype)
         return self.norm(x)
 
-    def forward(self, ids, position, document, dtype=torch.float32):
-        x = self.hidden(ids, position, document, dtype).to(dtype)
+    def forward(self, ids, position, document, dtype=torch.float32, soft=None, place=None):
+        x = self.hidden(ids, position, document, dtype, soft, place).to(dtype)
         return F.linear(x, self.embed_tokens.weight.to(dtype)).float()
 
-    def loss(self, ids, position, document, target, weight, dtype=torch.float32):
+    def loss(self, ids, position, document, target, weight, dtype=torch.float32, soft=None, place=None):
         """Weighted mean cross-entropy; target and weight: [batch, time]."""
-        logits = self(ids, position, document, dtype)
+        logits = self(ids, position, document, dtype, soft, place)
         each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
         return (each * weight.flatten()).sum() / weight.sum()

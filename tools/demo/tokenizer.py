@@ -16,6 +16,8 @@ import corpus
 
 VOCAB_SIZE = 2048
 PAD, EOS, BOS = 0, 1, 2
+IMAGE_TOKENS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
+START, SOFT, STOP = 102, 103, 104
 RUN = 8  # longest run of newlines or spaces that is one piece
 SPACE = "▁"
 CHARACTERS = SPACE + "".join(map(chr, range(33, 127))) + "×÷éèêëàâäöüßçñ’‘“”–—…°€£"
@@ -142,6 +144,24 @@ def write(folder, seed, documents=12000):
               "tokenizer_class": "GemmaTokenizer", "use_default_system_prompt": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps(names, indent=1) + "\n")
+
+
+def add_images(folder):
+    """Gives the three free ids their names, in the files of a tokenizer that was trained on text."""
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for i, name in enumerate(IMAGE_TOKENS, START):
+        token = next(t for t in data["added_tokens"] if t["id"] == i)
+        if token["content"] != name:
+            data["model"]["vocab"] = {name if v == i else k: v for k, v in data["model"]["vocab"].items()}
+            token.update(content=name, special=True)
+    path.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    start, soft, stop = IMAGE_TOKENS
+    named = {"boi_token": start, "eoi_token": stop, "image_token": soft}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        config = json.loads(path.read_text()) | named
+        path.write_text(json.dumps(dict(sorted(config.items())), indent=1) + "\n")
 
 
 def load(folder):
