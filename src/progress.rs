@@ -18,6 +18,15 @@ impl ByteBar {
         ByteBar(bar)
     }
 
+    /// So many bytes of so many are done.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn set(&self, done: usize, total: usize) {
+        if self.0.length() != Some(total as u64) {
+            convert::Progress::begin(self, total as u64);
+        }
+        self.0.set_position(done as u64);
+    }
+
     /// Removes the bar.
     pub(crate) fn clear(&self) {
         self.0.finish_and_clear();

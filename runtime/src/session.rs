@@ -43,6 +43,10 @@ pub struct SessionOptions {
     /// failure is returned.
     #[cfg(feature = "gpu")]
     pub on_gpu_failure: Option<fn(&crate::gpu::GpuError)>,
+    /// Called while weights go to the device, with the bytes of the file that are there and those
+    /// that will be. It begins again where less turns out to fit.
+    #[cfg(feature = "gpu")]
+    pub on_upload: Option<fn(usize, usize)>,
 }
 
 impl Default for SessionOptions {
@@ -60,6 +64,8 @@ impl Default for SessionOptions {
             gpu_layers: None,
             #[cfg(feature = "gpu")]
             on_gpu_failure: None,
+            #[cfg(feature = "gpu")]
+            on_upload: None,
         }
     }
 }
@@ -97,7 +103,8 @@ impl Session {
         let gpu = match &options.gpu {
             Some(device) => {
                 let (device, layers) = (device.clone(), options.gpu_layers);
-                Some(crate::gpu::Gpu::new(device, &model, &cache, rows, layers)?)
+                let tell = options.on_upload.unwrap_or(|_, _| {});
+                Some(crate::gpu::Gpu::new(device, &model, &cache, rows, layers, tell)?)
             }
             None => None,
         };

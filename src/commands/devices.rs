@@ -46,7 +46,8 @@ fn with_device(
     may_go_back: bool,
 ) -> Result<Session> {
     let SessionOptions { gpu, gpu_layers, .. } = on_device;
-    let options = SessionOptions { gpu, gpu_layers, ..options };
+    let on_upload = Some(show_upload as fn(usize, usize));
+    let options = SessionOptions { gpu, gpu_layers, on_upload, ..options };
     let session = match Session::new(model.clone(), &options) {
         Err(runtime::RuntimeError::Gpu(e)) if may_go_back => {
             eprintln!("lapidary: {e}\nlapidary: running on the CPU");
@@ -62,6 +63,19 @@ fn with_device(
         eprintln!("lapidary: {note}");
     }
     Ok(session)
+}
+
+/// A bar on the terminal while weights go to the GPU.
+#[cfg(feature = "gpu")]
+fn show_upload(done: usize, total: usize) {
+    use std::sync::Mutex;
+    static BAR: Mutex<Option<crate::progress::ByteBar>> = Mutex::new(None);
+    let mut bar = BAR.lock().unwrap_or_else(|e| e.into_inner());
+    if done == total {
+        *bar = None;
+        return;
+    }
+    bar.get_or_insert_with(|| crate::progress::ByteBar::new("to the GPU")).set(done, total);
 }
 
 #[cfg(not(feature = "gpu"))]

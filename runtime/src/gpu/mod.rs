@@ -37,6 +37,7 @@ use shaders::params::Mat;
 use crate::config::{GemmaConfig, Rope};
 use crate::kv_cache::KvCache;
 use crate::model::Model;
+use crate::weights::Layer;
 pub use adapter::{Adapter, DeviceOptions, adapters};
 use buffers::{Buffers, Which, cache_format};
 pub use cost::TokenCost;
@@ -84,7 +85,8 @@ impl Gpu {
     /// are and where their positions lie; keys and values themselves are on the device.
     ///
     /// Only `layers` layers where that is given, or else as many as the device has memory for: the
-    /// others, and the embedding and the head, are then the CPU's.
+    /// others, and the embedding and the head, are then the CPU's. `tell` learns how many bytes are
+    /// there, and how many there will be.
     ///
     /// # Errors
     /// [`GpuError`] when the device has not the memory, or can't run this model.
@@ -94,12 +96,13 @@ impl Gpu {
         cache: &KvCache,
         max_rows: usize,
         layers: Option<usize>,
+        tell: fn(usize, usize),
     ) -> Result<Self, GpuError> {
         let what = format!("{} and its context", model.path().display());
         let all = model.weights().layers.len();
         let mut n = layers.unwrap_or_else(|| fitting(&device, model, cache, max_rows)).min(all);
         loop {
-            let set_up = || Self::set_up(device.clone(), model, cache, max_rows, n);
+            let set_up = || Self::set_up(device.clone(), model, cache, max_rows, n, tell);
             match device.guarded(&what, set_up) {
                 // The driver knows better what fits.
                 Err(GpuError::Memory { .. }) if layers.is_none() && n > 1 => n /= 2,
@@ -117,6 +120,7 @@ impl Gpu {
         cache: &KvCache,
         max_rows: usize,
         n: usize,
+        tell: fn(usize, usize),
     ) -> Result<Self, GpuError> {
         let (c, weights) = (model.config(), model.weights());
         let all = n == weights.layers.len();
@@ -143,8 +147,16 @@ impl Gpu {
             buffers: &buffers,
             table_of_layer: &table_of_layer,
         };
-        let layers =
-            weights.layers[..n].iter().map(|l| maker.layer(l)).collect::<Result<Vec<_>, _>>()?;
+        let whole = if all { weights.matrices().map(|w| w.bytes.len()).sum() } else { 0 };
+        let of_layers = weights.layers[..n].iter().map(layer_bytes);
+        let (mut there, total) = (0, of_layers.clone().sum::<usize>().max(whole));
+        let mut layers = Vec::with_capacity(n);
+        for (layer, bytes) in weights.layers[..n].iter().zip(of_layers) {
+            tell(there, total);
+            layers.push(maker.layer(layer)?);
+            there += bytes;
+        }
+        tell(there, total);
         let post = Some(&weights.layers[n - 1].post_ffn_norm[..]);
         let last_norm = match all {
             true => maker.norm(Which::Wanted, post, Some(&weights.output_norm)),
@@ -159,6 +171,7 @@ impl Gpu {
         };
         let greedy = Greedy::new(&device, &buffers, weights.vocab());
         device.wait()?;
+        tell(total, total);
         Ok(Gpu {
             device,
             max_rows,
@@ -209,6 +222,11 @@ impl Drop for Gpu {
     fn drop(&mut self) {
         self.device.keep_pipelines();
     }
+}
+
+/// Bytes of a layer's matrices in the file.
+fn layer_bytes(l: &Layer) -> usize {
+    [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].iter().map(|w| w.bytes.len()).sum()
 }
 
 /// The embedding and the head, which may be one matrix.
