@@ -22,7 +22,7 @@ use crate::{interrupt, terminal};
 const QUESTION: &str = "What is in the picture?";
 /// The pictures, and what is asked then.
 const PICTURES: [(&str, &str); 3] = [
-    ("squares.png", "How many shapes are there?"),
+    ("stars.png", "How many stars are there?"),
     ("heart.png", "What colour is the background?"),
     ("star-and-circle.png", "Where is the star?"),
 ];
