@@ -11,7 +11,7 @@ python train.py plain --out "$work" --steps 600
 python eyes.py --out "$work" --steps 1600
 python see.py sight --out "$work" --minutes 40 --workers 2 --rows 15
 python export.py sight --out "$work" --to "$models/demo"
-python distill.py --out "$work" --steps 240
+python distill.py --out "$work" --steps 220
 python export.py qat --out "$work" --to "$models/demo-qat"
 python evaluate.py files --to "$models"
 python pictures.py files --to "$models/pictures"
