@@ -5,7 +5,8 @@
 //! when the session is made (`layer`, `ops`), so that a token only encodes dispatches
 //! (`encode`): one compute pass, about eight dispatches a layer, no allocation.
 //!
-//! The residual stream, norms and sums are f32, as on the CPU; activations are not quantized.
+//! The residual stream, norms and sums are f32, as on the CPU; activations are rounded to bytes or f16
+//! where the device multiplies those (`features`, `prepare`).
 
 mod adapter;
 mod buffers;
