@@ -301,6 +301,9 @@ pub(crate) struct BenchArgs {
     pub(crate) threads: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// Where the time of a GPU goes: each kernel is timed on its own, which takes longer together
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = BenchOutput::Md)]
     pub(crate) output: BenchOutput,

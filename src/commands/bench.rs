@@ -94,6 +94,9 @@ struct Outcome {
     rate: Vec<f64>,
     /// That rate as a share of the ceiling measured just before.
     share: Vec<f64>,
+    /// What the kernels of a GPU cost in all repetitions, where that was asked for.
+    #[cfg(feature = "gpu")]
+    kernels: Vec<runtime::gpu::KernelTime>,
 }
 
 impl Outcome {
@@ -147,7 +150,7 @@ impl Bench {
             kernels,
             ..SessionOptions::default()
         };
-        let session = devices::session_for_figures(model, options, &args.device)?;
+        let session = devices::session_for_figures(model, options, &args.device, args.profile)?;
         // Touched, so that it is memory that is read.
         let mut buffer = mapping::memory(BUFFER).context("memory to measure the ceilings on")?;
         buffer.fill(1);
@@ -177,14 +180,23 @@ impl Bench {
             tokens_per_second: Vec::new(),
             rate: Vec::new(),
             share: Vec::new(),
+            #[cfg(feature = "gpu")]
+            kernels: Vec::new(),
         };
         for repetition in 0..=self.repetitions {
             self.fill(depth)?;
+            #[cfg(feature = "gpu")]
+            let before = self.kernel_times();
             let Timed { took, read, int8 } = self.run(test)?;
             let per_second = test.tokens() as f64 / took.as_secs_f64();
             self.filled = None;
             if repetition == 0 {
                 continue;
+            }
+            #[cfg(feature = "gpu")]
+            {
+                drop(before);
+                out.kernels.extend(self.kernel_times());
             }
             self.read_gb_s.extend(read);
             self.int8_gops.extend(int8);
@@ -280,6 +292,12 @@ impl Bench {
                 Ok(Timed { took, read, int8: None })
             }
         }
+    }
+
+    /// What each kernel cost since this was last asked.
+    #[cfg(feature = "gpu")]
+    fn kernel_times(&self) -> Vec<runtime::gpu::KernelTime> {
+        self.session.gpu().map(|gpu| gpu.device().kernel_times()).unwrap_or_default()
     }
 
     fn vocab(&self) -> usize {
@@ -398,6 +416,43 @@ fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
             median(&r.tokens_per_second),
             least(&r.tokens_per_second),
             most(&r.tokens_per_second),
+        );
+    }
+    #[cfg(feature = "gpu")]
+    results.iter().for_each(print_kernels);
+}
+
+/// Where the time of a test went on the GPU: a token's, or that of the whole prompt.
+#[cfg(feature = "gpu")]
+fn print_kernels(r: &Outcome) {
+    use std::collections::HashMap;
+
+    let mut kernels: HashMap<(&str, [u32; 3]), (usize, Duration)> = HashMap::new();
+    for k in &r.kernels {
+        let found = kernels.entry((&k.name, k.grid)).or_default();
+        *found = (found.0 + k.count, found.1 + k.time);
+    }
+    if kernels.is_empty() {
+        return;
+    }
+    let (unit, times) = match r.test {
+        Test::Decode(n) => ("token", n * r.tokens_per_second.len()),
+        Test::Prefill(_) => ("prompt", r.tokens_per_second.len()),
+    };
+    let mut kernels: Vec<_> = kernels.into_iter().collect();
+    kernels.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let all = kernels.iter().map(|(_, (_, time))| *time).sum::<Duration>();
+    println!("\n{}: {:.0} µs in kernels a {unit}\n", r.name, micros(all) / times as f64);
+    println!("| kernel | workgroups | times | µs each | µs a {unit} | share |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    for ((name, [x, y, z]), (count, time)) in kernels {
+        println!(
+            "| {name} | {x} × {y} × {z} | {:.0} | {:.1} | {:.0} | {:.0}% |",
+            count as f64 / times as f64,
+            micros(time) / count as f64,
+            micros(time) / times as f64,
+            100.0 * time.as_secs_f64() / all.as_secs_f64(),
         );
     }
 }

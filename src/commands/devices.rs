@@ -17,7 +17,7 @@ pub(super) fn session(
 ) -> Result<Session> {
     #[cfg(feature = "gpu")]
     let options = SessionOptions { on_gpu_failure: Some(say_what_failed), ..options };
-    session_for_figures(model, options, args)
+    session_for_figures(model, options, args, false)
 }
 
 /// In the midst of an answer, maybe.
@@ -29,12 +29,14 @@ fn say_what_failed(failure: &runtime::gpu::GpuError) {
 }
 
 /// As [`session`], but the failure of a GPU at work is an error: figures are of one device.
+/// With `profile` each kernel of a GPU is timed.
 pub(super) fn session_for_figures(
     model: Arc<Model>,
     options: SessionOptions,
     args: &DeviceArgs,
+    profile: bool,
 ) -> Result<Session> {
-    let on_device = self::options(args)?;
+    let on_device = options_with(args, profile)?;
     with_device(model, options, on_device, args.device == "auto")
 }
 
@@ -90,8 +92,12 @@ fn with_device(
 
 /// Options with the device that was asked for, opened; it is said on standard error which one, and
 /// why.
-#[cfg(feature = "gpu")]
 pub(super) fn options(args: &DeviceArgs) -> Result<SessionOptions> {
+    options_with(args, false)
+}
+
+#[cfg(feature = "gpu")]
+fn options_with(args: &DeviceArgs, profile: bool) -> Result<SessionOptions> {
     use runtime::gpu::{DeviceOptions, adapters, pipeline_folder};
 
     let on_cpu = SessionOptions::default();
@@ -102,7 +108,7 @@ pub(super) fn options(args: &DeviceArgs) -> Result<SessionOptions> {
         return Ok(on_cpu);
     }
     let found = adapters();
-    let open = DeviceOptions { pipelines: pipeline_folder(), ..Default::default() };
+    let open = DeviceOptions { pipelines: pipeline_folder(), profile, ..Default::default() };
     let adapter = match args.device.as_str() {
         "auto" => {
             let Some(real) = found.iter().find(|a| a.is_real()) else { return Ok(on_cpu) };
@@ -166,7 +172,7 @@ fn find<'a>(found: &'a [runtime::gpu::Adapter], asked: &str) -> Result<&'a runti
 }
 
 #[cfg(not(feature = "gpu"))]
-pub(super) fn options(args: &DeviceArgs) -> Result<SessionOptions> {
+fn options_with(args: &DeviceArgs, _profile: bool) -> Result<SessionOptions> {
     match args.device.as_str() {
         "auto" | "cpu" => Ok(SessionOptions::default()),
         _ => anyhow::bail!("this build has no GPU support; use --device cpu"),

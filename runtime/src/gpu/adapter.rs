@@ -42,6 +42,9 @@ pub struct DeviceOptions {
     /// Use these of what it offers; else what the environment variable `LAPIDARY_GPU_FEATURES`
     /// names; else what is likely to pay.
     pub features: Option<Features>,
+    /// Put a pair of timestamps around each dispatch, each then in a pass of its own: for
+    /// [`Device::kernel_times`]. It costs some of the speed.
+    pub profile: bool,
 }
 
 impl Adapter {
@@ -174,6 +177,13 @@ impl Adapter {
         };
         let needs = used.needs();
         let mut features = self.adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        if options.profile {
+            if !self.adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+                let why = "its driver has none".to_owned();
+                return Err(GpuError::Unsupported { device: name, what: "timestamps", why });
+            }
+            features |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         features.set(wgpu::Features::SUBGROUP, needs.subgroups);
         features.set(wgpu::Features::SHADER_F16, needs.f16);
         features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, needs.matrices);
@@ -203,7 +213,8 @@ impl Adapter {
             .zip(wgpu::util::pipeline_cache_key(&self.info))
             .map(|(folder, file)| folder.join(file));
         let device = Device::new(name, self.is_real(), memory, used, max_binding, device, queue);
-        Ok(Arc::new(device.keeping(kept)))
+        let device = device.keeping(kept);
+        Ok(Arc::new(if options.profile { device.profiled() } else { device }))
     }
 }
 

@@ -12,6 +12,7 @@ use super::error::GpuError;
 use super::features::Features;
 use super::kept::Kept;
 use super::pipelines::Pipelines;
+use super::profile::{KernelTime, Profile};
 
 /// The first failure that nobody was there to receive.
 type Failure = Arc<Mutex<Option<(bool, String)>>>;
@@ -34,6 +35,7 @@ pub struct Device {
     pub(crate) queue: wgpu::Queue,
     failure: Failure,
     pub(crate) pipelines: Pipelines,
+    pub(super) profile: Option<Profile>,
 }
 
 impl fmt::Debug for Device {
@@ -60,13 +62,36 @@ impl Device {
             note(&losses, true, why);
         });
         let pipelines = Pipelines::default();
-        Device { name, real, memory, features, max_binding, device, queue, failure, pipelines }
+        Device {
+            name,
+            real,
+            memory,
+            features,
+            max_binding,
+            device,
+            queue,
+            failure,
+            pipelines,
+            profile: None,
+        }
     }
 
     /// The device, keeping its compiled pipelines in a file.
     pub(super) fn keeping(mut self, file: Option<PathBuf>) -> Self {
         self.pipelines.kept = file.map(|file| Kept::open(&self.device, file));
         self
+    }
+
+    /// The device, with timestamps around each dispatch.
+    pub(super) fn profiled(mut self) -> Self {
+        self.profile = Some(Profile::new(&self.device, &self.queue));
+        self
+    }
+
+    /// What each kernel has cost since this was last asked, the most expensive first; nothing where
+    /// the device was not opened for that ([`DeviceOptions::profile`](super::DeviceOptions)).
+    pub fn kernel_times(&self) -> Vec<KernelTime> {
+        self.profile.as_ref().map(Profile::take).unwrap_or_default()
     }
 
     /// Its name.
@@ -219,7 +244,7 @@ impl Device {
         done.map(|_| ()).map_err(|e| self.failed(e.to_string()))
     }
 
-    fn failed(&self, why: String) -> GpuError {
+    pub(super) fn failed(&self, why: String) -> GpuError {
         GpuError::Failed { device: self.name.clone(), why }
     }
 
@@ -238,16 +263,22 @@ impl Device {
         let slice = staging.slice(..out.len() as u64 * 4);
         let (to, answer) = channel();
         slice.map_async(wgpu::MapMode::Read, move |r| drop(to.send(r)));
-        self.wait_for(submission)?;
-        match self.answer(&answer)? {
-            Ok(()) => {}
-            Err(e) => return Err(self.failed(format!("reading back: {e}"))),
-        }
+        self.mapped(submission, &answer)?;
         let view = slice.get_mapped_range().map_err(|e| self.failed(e.to_string()))?;
         out.copy_from_slice(bytemuck::cast_slice(&view));
         drop(view);
         staging.unmap();
         Ok(())
+    }
+
+    /// Waits for a submission, and for the mapping that answers then.
+    pub(super) fn mapped(
+        &self,
+        submission: Option<wgpu::SubmissionIndex>,
+        answer: &Receiver<Result<(), wgpu::BufferAsyncError>>,
+    ) -> Result<(), GpuError> {
+        self.wait_for(submission)?;
+        self.answer(answer)?.map_err(|e| self.failed(format!("reading back: {e}")))
     }
 
     /// What a callback says. It has run by now, or is running on another thread that waits for the

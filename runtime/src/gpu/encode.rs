@@ -6,6 +6,7 @@ use super::Gpu;
 use super::buffers::Which;
 use super::layer::DeviceLayer;
 use super::ops::{Grid, MatOp, NormOps, Op};
+use super::pipelines::Compiled;
 use crate::backend::Backend;
 use crate::config::GemmaConfig;
 use crate::weights::{Layer, WeightMatrix};
@@ -73,17 +74,27 @@ impl<'a> Encoder<'a> {
         self.counts[self.which as usize]
     }
 
-    fn run(&mut self, pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, grid: Grid) {
+    fn run(&mut self, compiled: &Compiled, group: &wgpu::BindGroup, grid: Grid) {
         if grid.contains(&0) {
             return;
+        }
+        let profile = self.gpu.device.profile.as_ref();
+        if let Some(profile) = profile {
+            if profile.is_full() {
+                self.submit();
+            }
+            self.pass = Some(profile.pass(&mut self.encoder, &compiled.name, grid));
         }
         let encoder = &mut self.encoder;
         let pass = self.pass.get_or_insert_with(|| {
             encoder.begin_compute_pass(&Default::default()).forget_lifetime()
         });
-        pass.set_pipeline(pipeline);
+        pass.set_pipeline(&compiled.pipeline);
         pass.set_bind_group(0, group, &[]);
         pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        if profile.is_some() {
+            self.pass = None;
+        }
         self.dispatches += 1;
     }
 
@@ -135,9 +146,18 @@ impl<'a> Encoder<'a> {
 
     pub(super) fn submit(&mut self) -> wgpu::SubmissionIndex {
         self.end_pass();
+        let profile = self.gpu.device.profile.as_ref();
+        if let Some(profile) = profile {
+            profile.resolve(&mut self.encoder);
+        }
         let fresh = self.gpu.device.device.create_command_encoder(&Default::default());
         let done = std::mem::replace(&mut self.encoder, fresh);
-        self.gpu.device.queue.submit([done.finish()])
+        let submission = self.gpu.device.queue.submit([done.finish()]);
+        if let Some(profile) = profile {
+            // A device that fails says so to whoever waits for this pass.
+            let _ = profile.collect(&self.gpu.device);
+        }
+        submission
     }
 
     fn norm_next(&mut self) {

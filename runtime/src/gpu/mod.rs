@@ -25,6 +25,7 @@ mod pass;
 mod pipelines;
 mod planes;
 mod prepare;
+mod profile;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -51,6 +52,7 @@ pub use kept::pipeline_folder;
 use layer::{DeviceLayer, Maker};
 use matrix::{DeviceMatrix, Stack};
 use ops::{Ends, MatOp, NormOps, Op};
+pub use profile::KernelTime;
 use top::TopK;
 pub(crate) use tower::GpuTower;
 

@@ -7,6 +7,7 @@ use shaders::{Format, Kernel, Many, Matmul, Normed, Output, Prepare};
 
 use super::device::Device;
 use super::matrix::{DeviceMatrix, Shard};
+use super::pipelines::Compiled;
 use super::prepare::Prepared;
 
 /// Workgroups of a dispatch.
@@ -14,7 +15,7 @@ pub(super) type Grid = [u32; 3];
 
 /// A kernel with its buffers.
 pub(super) struct Op {
-    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) pipeline: Compiled,
     pub(super) group: wgpu::BindGroup,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct MatOp {
     in_bytes: bool,
     x_stride: usize,
     /// For up to 1, 2, 4 and 8 rows, then for many: compiled when first asked for.
-    pipelines: [OnceLock<wgpu::ComputePipeline>; 5],
+    pipelines: [OnceLock<Compiled>; 5],
 }
 
 /// A shard with the buffers of a matmul.
@@ -129,7 +130,7 @@ impl MatOp {
         &self,
         device: &Device,
         n: usize,
-        mut run: impl FnMut(&wgpu::ComputePipeline, &wgpu::BindGroup, Grid),
+        mut run: impl FnMut(&Compiled, &wgpu::BindGroup, Grid),
     ) {
         let few = n <= Matmul::FEW;
         let tokens = n.next_power_of_two();

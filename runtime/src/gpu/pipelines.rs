@@ -1,18 +1,26 @@
 //! Compiled kernels, each made once a device.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use shaders::{Access, Kernel};
 
 use super::device::Device;
 use super::kept::Kept;
 
+/// A kernel, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiled {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    /// Its file and its constants.
+    pub(crate) name: Arc<str>,
+}
+
 /// The pipelines and bind group layouts of a device.
 #[derive(Default)]
 pub(crate) struct Pipelines {
-    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<Arc<str>, Compiled>>,
     layouts: Mutex<HashMap<Vec<Access>, wgpu::BindGroupLayout>>,
     /// From run to run, where that is possible and wanted.
     pub(super) kept: Option<Kept>,
@@ -63,13 +71,14 @@ impl Device {
     }
 
     /// A kernel, compiled.
-    pub(crate) fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+    pub(crate) fn pipeline(&self, kernel: &Kernel) -> Compiled {
         let pipelines = &self.pipelines.pipelines;
-        let found = pipelines.lock().unwrap_or_else(|e| e.into_inner()).get(&kernel.name).cloned();
+        let found = pipelines.lock().unwrap_or_else(|e| e.into_inner()).get(&*kernel.name).cloned();
         found.unwrap_or_else(|| {
-            let made = self.compile(kernel);
+            let name: Arc<str> = kernel.name.as_str().into();
+            let made = Compiled { pipeline: self.compile(kernel), name: name.clone() };
             let mut all = pipelines.lock().unwrap_or_else(|e| e.into_inner());
-            all.entry(kernel.name.clone()).or_insert(made).clone()
+            all.entry(name).or_insert(made).clone()
         })
     }
 

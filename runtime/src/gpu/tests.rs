@@ -19,6 +19,7 @@ use super::device::Device;
 use super::features::Features;
 use super::matrix::{DeviceMatrix, Stack};
 use super::ops::{Ends, MatOp};
+use super::pipelines::Compiled;
 use super::planes::{RowLayout, common_format, format_of};
 use super::prepare::Prepared;
 use crate::weights::WeightMatrix;
@@ -137,8 +138,8 @@ fn run_with(
     op.lanes = how.lanes.unwrap_or(op.lanes);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    let mut dispatch = |pipeline: &_, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
-        compute.set_pipeline(pipeline);
+    let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
+        compute.set_pipeline(&compiled.pipeline);
         compute.set_bind_group(0, group, &[]);
         compute.dispatch_workgroups(a, b, c);
     };

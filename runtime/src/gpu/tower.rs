@@ -14,6 +14,7 @@ use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack};
 use super::ops::{Ends, MatOp, Op};
+use super::pipelines::Compiled;
 use super::prepare::Prepared;
 use crate::vision::VisionConfig;
 use crate::vision::weights::{Layer, Linear, Norm, Weights};
@@ -162,12 +163,11 @@ impl GpuTower {
     fn submit(&self, layer: &TowerLayer) {
         let mut encoder = self.device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        let mut dispatch =
-            |pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, grid: [u32; 3]| {
-                pass.set_pipeline(pipeline);
-                pass.set_bind_group(0, group, &[]);
-                pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-            };
+        let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, grid: [u32; 3]| {
+            pass.set_pipeline(&compiled.pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        };
         let rows = [self.rows, 1, 1];
         for step in [
             Step::Op(&layer.norm1, rows),

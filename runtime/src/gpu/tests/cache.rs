@@ -16,7 +16,7 @@ fn run_ops(device: &Device, ops: &[(&Op, Grid)], from: &wgpu::Buffer, n: usize) 
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
     for (op, [x, y, z]) in ops {
-        pass.set_pipeline(&op.pipeline);
+        pass.set_pipeline(&op.pipeline.pipeline);
         pass.set_bind_group(0, &op.group, &[]);
         pass.dispatch_workgroups(*x, *y, *z);
     }

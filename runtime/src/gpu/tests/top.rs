@@ -11,7 +11,7 @@ fn top(device: &Device, logits: &[f32], k: usize) -> Vec<Candidate> {
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
     top.encode(|op, [x, y, z]| {
-        pass.set_pipeline(&op.pipeline);
+        pass.set_pipeline(&op.pipeline.pipeline);
         pass.set_bind_group(0, &op.group, &[]);
         pass.dispatch_workgroups(x as u32, y as u32, z as u32);
     });

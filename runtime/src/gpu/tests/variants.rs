@@ -248,7 +248,7 @@ fn norms_are_the_same_every_way() {
             };
             let mut encoder = device.device.create_command_encoder(&Default::default());
             let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-            compute.set_pipeline(&op.pipeline);
+            compute.set_pipeline(&op.pipeline.pipeline);
             compute.set_bind_group(0, &op.group, &[]);
             compute.dispatch_workgroups(n as u32, 1, 1);
             drop(compute);
