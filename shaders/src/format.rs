@@ -56,6 +56,15 @@ impl Format {
         }
     }
 
+    /// The function that decodes it to half precision.
+    pub(crate) fn half(self) -> &'static str {
+        match self {
+            Format::Q4_0 => include_str!("../wgsl/half_q4_0.wgsl"),
+            Format::Q8_0 => include_str!("../wgsl/half_q8_0.wgsl"),
+            _ => include_str!("../wgsl/half_other.wgsl"),
+        }
+    }
+
     /// The functions that decode it.
     pub(crate) fn wgsl(self) -> &'static str {
         match self {

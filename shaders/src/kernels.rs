@@ -1,6 +1,6 @@
 //! The kernels: each a file of `wgsl/` and what it is specialised for.
 
-use crate::compose::{Access, Kernel, Parts};
+use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::params::{Attend, Mat, Norm, Pass, Rope as RopeParams, Row};
 use crate::reduce::Reduce;
@@ -41,13 +41,13 @@ pub enum Normed {
     Int8,
 }
 
-/// With `residual`: x += RMSNorm(o) · post. Then `normed`, of the new x.
-pub fn norm(residual: bool, normed: Normed, reduce: Reduce) -> Kernel {
-    let mut parts = Parts::new("norm").definition(Norm::WGSL).bind("p", Uniform, "Norm").bind(
-        "x",
-        Write,
-        "array<vec4<f32>>",
-    );
+/// With `residual`: x += RMSNorm(o) · post. Then `normed`, of the new x. For rows `stride` floats apart.
+pub fn norm(residual: bool, normed: Normed, stride: usize, reduce: Reduce) -> Kernel {
+    let mut parts = Parts::new("norm")
+        .u32("PER", (stride / 4).div_ceil(256))
+        .definition(Norm::WGSL)
+        .bind("p", Uniform, "Norm")
+        .bind("x", Write, "array<vec4<f32>>");
     let mut add = ("no_residual", include_str!("../wgsl/norm_no_residual.wgsl"));
     let mut store = ("not_stored", include_str!("../wgsl/norm_not_stored.wgsl"));
     if residual {
@@ -59,10 +59,7 @@ pub fn norm(residual: bool, normed: Normed, reduce: Reduce) -> Kernel {
         store = ("stored", include_str!("../wgsl/norm_store.wgsl"));
     }
     if normed == Normed::Int8 {
-        parts = parts
-            .bind("values", Write, "array<vec4<u32>>")
-            .bind("scales", Write, "array<vec2<f32>>")
-            .snippet("", INT8);
+        parts = parts.bind("values", Write, "array<u32>").bind("scales", Write, "array<vec2<f32>>");
         store = ("stored_int8", include_str!("../wgsl/norm_store_int8.wgsl"));
     }
     reduce
@@ -140,15 +137,75 @@ impl Attention {
         (heads, if many_rows { Self::QUERIES / heads } else { 1 })
     }
 
+    /// Lanes along a key for [`Attention::one`] where subgroups have at least `subgroup`
+    /// invocations; `None` where heads of this size are not shared out so.
+    pub fn lanes(self, subgroup: usize) -> Option<usize> {
+        let units = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8;
+        let fits = |l: &usize| units.is_multiple_of(*l) && units / l <= 4;
+        [32, 16, 8, 4].into_iter().filter(|l| *l <= subgroup).find(fits)
+    }
+
+    /// For one row a workgroup, where the device has subgroups of at least `lanes` invocations; with
+    /// `int8` the result is left in bytes as well, where the positions are in one part.
+    pub fn one(self, lanes: usize, int8: bool) -> Kernel {
+        let units = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8;
+        let parts = self
+            .parts("attention_one", 8 * lanes)
+            .needs(Needs { subgroups: true, ..Needs::default() })
+            .u32("LANES", lanes)
+            .u32("AHEAD", (4 * lanes / units).max(1));
+        kept(parts, int8).kernel(include_str!("../wgsl/attention_one.wgsl"))
+    }
+
     /// One workgroup for each block of heads, block of rows and part of the positions.
     pub fn kernel(self) -> Kernel {
-        let pad = self.head_dim.next_multiple_of(crate::HEAD_PAD);
-        Parts::new("attention")
+        self.parts("attention", Self::WORKGROUP)
+            .u32("ROWS", self.rows)
+            .kernel(include_str!("../wgsl/attention.wgsl"))
+    }
+
+    /// Queries of a workgroup of [`Attention::matrix`].
+    const MATRIX_QUERIES: usize = 32;
+
+    /// The same, for many rows by cooperative matrices of 16 × 16, where heads, cache and groups of
+    /// heads allow.
+    pub fn by_matrices(self) -> Option<Attention> {
+        let fits = self.cache == CacheFormat::F16
+            && self.head_dim.is_multiple_of(64)
+            && Self::MATRIX_QUERIES.is_multiple_of(self.heads);
+        fits.then(|| Attention { rows: Self::MATRIX_QUERIES / self.heads, ..self })
+    }
+
+    /// For what [`Attention::by_matrices`] gives, in workgroups of four subgroups, where these are as
+    /// large as they may be. Slots of the cache are a multiple of 16.
+    pub fn matrix(self, workgroup: usize) -> Kernel {
+        Parts::new("attention_matrix")
+            .needs(Needs { subgroups: true, f16: true, matrices: true })
             .u32("HEAD", self.head_dim)
-            .u32("PAD", pad)
             .u32("HEADS", self.heads)
             .u32("ROWS", self.rows)
-            .u32("WORKGROUP", Self::WORKGROUP)
+            .u32("WORKGROUP", workgroup)
+            .definition(Attend::WGSL)
+            .definition(Pass::WGSL)
+            .definition(Row::WGSL)
+            .bind("p", Uniform, "Attend")
+            .bind("batch", Uniform, "Pass")
+            .bind("rows", Read, "array<Row>")
+            .bind("q", Read, "array<vec4<f32>>")
+            .bind("k", Read, "array<vec4<f16>>")
+            .bind("v", Read, "array<vec4<f16>>")
+            .bind("a", Write, "array<f32>")
+            .snippet("", MATH)
+            .snippet("", include_str!("../wgsl/matrix_16.wgsl"))
+            .kernel(include_str!("../wgsl/attention_matrix.wgsl"))
+    }
+
+    fn parts(self, file: &str, workgroup: usize) -> Parts {
+        Parts::new(file)
+            .u32("HEAD", self.head_dim)
+            .u32("PAD", self.head_dim.next_multiple_of(crate::HEAD_PAD))
+            .u32("HEADS", self.heads)
+            .u32("WORKGROUP", workgroup)
             .definition(Attend::WGSL)
             .definition(Pass::WGSL)
             .definition(Row::WGSL)
@@ -162,21 +219,33 @@ impl Attention {
             .bind("parts", Write, "array<f32>")
             .snippet("", MATH)
             .snippet(self.cache.name(), self.cache.wgsl())
-            .kernel(include_str!("../wgsl/attention.wgsl"))
     }
 }
 
-/// Puts the parts of attention together: one workgroup for each row and head.
-pub fn merge(head_dim: usize) -> Kernel {
-    Parts::new("merge")
+/// `keep`: leaves a head's result in bytes as well, or does not.
+fn kept(parts: Parts, int8: bool) -> Parts {
+    if !int8 {
+        return parts.snippet("", include_str!("../wgsl/keep_float.wgsl"));
+    }
+    parts
+        .bind("a_values", Write, "array<u32>")
+        .bind("a_scales", Write, "array<vec2<f32>>")
+        .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
+}
+
+/// Puts the parts of attention together: one workgroup for each row and head. With `int8` the result
+/// is left in bytes as well.
+pub fn merge(head_dim: usize, int8: bool) -> Kernel {
+    let parts = Parts::new("merge")
         .u32("HEAD", head_dim)
+        .u32("WORKGROUP", 128)
         .definition(Attend::WGSL)
         .definition(Pass::WGSL)
         .bind("p", Uniform, "Attend")
         .bind("batch", Uniform, "Pass")
         .bind("parts", Read, "array<f32>")
-        .bind("a", Write, "array<f32>")
-        .kernel(include_str!("../wgsl/merge.wgsl"))
+        .bind("a", Write, "array<f32>");
+    kept(parts, int8).kernel(include_str!("../wgsl/merge.wgsl"))
 }
 
 /// Rows `rows[i].place` of one buffer, packed: what is left when only some logits are wanted.
@@ -189,6 +258,14 @@ pub fn gather() -> Kernel {
         .bind("x", Read, "array<vec4<f32>>")
         .bind("y", Write, "array<vec4<f32>>")
         .kernel(include_str!("../wgsl/gather.wgsl"))
+}
+
+/// Copies x to y, 16 KiB a workgroup.
+pub fn copy() -> Kernel {
+    Parts::new("copy")
+        .bind("x", Read, "array<vec4<u32>>")
+        .bind("y", Write, "array<vec4<u32>>")
+        .kernel(include_str!("../wgsl/copy.wgsl"))
 }
 
 /// The largest of each of 256 parts of a row of `p.cols` values, with its index: a workgroup each.

@@ -118,10 +118,20 @@ pub enum Many {
         size: usize,
         /// Invocations of a workgroup: four subgroups, where they are as large as they may be.
         workgroup: usize,
+        /// Features and rows of x in a tile.
+        tile: (usize, usize),
     },
 }
 
 impl Many {
+    /// Features and rows of x in a workgroup's tile.
+    pub fn tile(self) -> (usize, usize) {
+        match self {
+            Many::Matrix { tile, .. } => tile,
+            _ => (Matmul::TILE, Matmul::TILE),
+        }
+    }
+
     /// What x has to be brought into.
     pub fn prepare(self) -> Option<Prepare> {
         match self {
@@ -129,6 +139,80 @@ impl Many {
             Many::Int8 => Some(Prepare::Int8),
             Many::Half | Many::Matrix { .. } => Some(Prepare::Half),
         }
+    }
+}
+
+const SHARE_OUT: &str = include_str!("../wgsl/share_out.wgsl");
+
+/// How a kernel for few rows of x shares the work out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Few {
+    /// Rows of x, at most: 1, 2, 4 or 8.
+    pub tokens: usize,
+    /// 16-byte pieces in a row of weights.
+    pub pieces: usize,
+    /// Invocations side by side along a row of weights.
+    pub lanes: usize,
+    /// Rows of weights that these work on at once, an even number.
+    pub rows: usize,
+    /// Invocations of a workgroup.
+    pub workgroup: usize,
+}
+
+impl Few {
+    /// For a matrix of `rows` rows of `pieces` pieces. A fast GPU must have megabytes asked for to be
+    /// busy, which small matrices have only where every invocation asks for all of its pieces at
+    /// once: so there are many invocations with few pieces each.
+    pub fn new(tokens: usize, rows: usize, pieces: usize) -> Self {
+        /// Pieces that an invocation should have of a row, at most.
+        const MOST: usize = 10;
+        let idle = |lanes: usize| pieces.next_multiple_of(lanes) - pieces;
+        let lanes = [32, 16, 8]
+            .into_iter()
+            .filter(|lanes| *lanes == 32 || pieces.div_ceil(*lanes) <= MOST)
+            .min_by_key(|lanes| idle(*lanes) * 8 / pieces.max(1))
+            .unwrap_or(32);
+        // So many rows that there are enough to do for all workgroups.
+        let many = if rows >= 1 << 15 { 4 } else { 2 };
+        Few { tokens, pieces, lanes, rows: many, workgroup: 64 }
+    }
+
+    /// For [`Matmul::one_to_int8`]: 64 rows in a workgroup of 256.
+    pub fn blocks(pieces: usize) -> Self {
+        let lanes = Few::new(1, 1, pieces).lanes;
+        Few { tokens: 1, pieces, lanes, rows: lanes / 4, workgroup: 256 }
+    }
+
+    /// With so many lanes.
+    pub fn with_lanes(self, lanes: usize) -> Self {
+        Few { lanes, ..self }
+    }
+
+    /// Rows of weights of one workgroup.
+    pub fn workgroup_rows(self) -> usize {
+        self.workgroup / self.lanes * self.rows
+    }
+
+    /// Pieces of a row that an invocation asks for at once: such that the last time is full as well.
+    fn batch(self) -> usize {
+        let steps = self.pieces.div_ceil(self.lanes);
+        let most = (20 / self.rows).max(1);
+        (1..=most).rev().min_by_key(|b| steps.next_multiple_of(*b) - steps).unwrap_or(1)
+    }
+
+    fn parts(self, file: &str) -> Parts {
+        Parts::new(file)
+            .u32("WORKGROUP", self.workgroup)
+            .u32("LANES", self.lanes)
+            .u32("ROWS", self.rows)
+            .u32("BATCH", self.batch())
+            .u32("PIECES", self.pieces)
+            .u32("TOKENS", self.tokens)
+    }
+
+    fn end(self, parts: Parts, reduce: Reduce) -> Parts {
+        let nothing = include_str!("../wgsl/conclude_nothing.wgsl");
+        reduce.groups(parts.snippet("", SHARE_OUT).snippet("", nothing))
     }
 }
 
@@ -142,37 +226,45 @@ pub struct Matmul {
 }
 
 impl Matmul {
-    /// Invocations of a workgroup of [`Matmul::few`]: small, so that there are many of them.
-    const FEW_WORKGROUP: usize = 64;
     /// Invocations of a workgroup of [`Matmul::many`].
     const MANY_WORKGROUP: usize = 128;
-    /// Rows of weights that a group of lanes works on at once.
-    const ROWS: usize = 4;
     /// Features and rows of `x` in a tile of [`Matmul::many`].
     pub const TILE: usize = 64;
     /// Rows of `x` that [`Matmul::few`] takes at most.
     pub const FEW: usize = 8;
 
-    /// For up to `tokens` rows of `x` (1, 2, 4 or 8): weights are read once, coalesced, `lanes`
-    /// invocations side by side along a row.
-    pub fn few(self, tokens: usize, lanes: usize, reduce: Reduce) -> Kernel {
-        let parts = self.ends(Self::few_parts("matvec", tokens, lanes), None);
-        reduce.groups(parts).kernel(include_str!("../wgsl/matvec.wgsl"))
+    /// For few rows of `x`: weights are read once, coalesced.
+    pub fn few(self, few: Few, reduce: Reduce) -> Kernel {
+        let parts = self.ends(few.parts("matvec"), None);
+        few.end(parts, reduce).kernel(include_str!("../wgsl/matvec.wgsl"))
     }
 
     /// As [`Matmul::few`], from x in bytes: for the formats of [`Format::scaled`].
-    pub fn few_int8(self, tokens: usize, lanes: usize, reduce: Reduce) -> Kernel {
-        let parts = Self::few_parts("matvec_int8", tokens, lanes);
+    pub fn few_int8(self, few: Few, reduce: Reduce) -> Kernel {
+        let parts = few.parts("matvec_int8");
         let parts = self.ends(parts, Some(Prepare::Int8)).snippet("", self.format.bytes());
-        reduce.groups(parts).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
+        few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
 
-    fn few_parts(file: &str, tokens: usize, lanes: usize) -> Parts {
-        Parts::new(file)
-            .u32("WORKGROUP", Self::FEW_WORKGROUP)
-            .u32("LANES", lanes)
-            .u32("ROWS", Self::ROWS)
-            .u32("TOKENS", tokens)
+    /// As [`Matmul::few_int8`] for one row of x and [`Output::Glu`], whose results are left in bytes as
+    /// well: `few` is [`Few::blocks`].
+    pub fn one_to_int8(self, few: Few, reduce: Reduce) -> Kernel {
+        let parts = few
+            .parts("matvec_int8")
+            .definition(Mat::WGSL)
+            .definition(Pass::WGSL)
+            .bind("p", Uniform, "Mat")
+            .bind("batch", Uniform, "Pass")
+            .bind("x", Read, "array<vec4<u32>>")
+            .bind("x_scales", Read, "array<vec2<f32>>")
+            .bind("y_values", Write, "array<u32>")
+            .bind("y_scales", Write, "array<vec2<f32>>");
+        let parts = weights(parts, self.format)
+            .snippet("", MATH)
+            .snippet("glu_int8", include_str!("../wgsl/output_glu_int8.wgsl"))
+            .snippet("", self.format.bytes())
+            .snippet("", SHARE_OUT);
+        reduce.groups(parts).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
 
     /// For many rows of `x`: tiles in workgroup memory.
@@ -190,35 +282,24 @@ impl Matmul {
             Many::Half => self
                 .ends(float("matmul_half").needs(f16), many.prepare())
                 .kernel(include_str!("../wgsl/matmul_half.wgsl")),
-            Many::Matrix { size, workgroup } => {
-                let matrix = match size {
-                    8 => ("", include_str!("../wgsl/matrix_8.wgsl")),
-                    _ => ("", include_str!("../wgsl/matrix_16.wgsl")),
-                };
+            Many::Matrix { size, workgroup, tile } => {
                 let parts = Parts::new("matmul_matrix")
                     .needs(Needs { subgroups: true, f16: true, matrices: true })
                     .u32("WORKGROUP", workgroup)
                     .u32("SIZE", size);
+                if size == 8 {
+                    return self
+                        .ends(parts, many.prepare())
+                        .snippet("", include_str!("../wgsl/matrix_8.wgsl"))
+                        .kernel(include_str!("../wgsl/matmul_matrix.wgsl"));
+                }
+                let parts = parts.u32("TILE_F", tile.0).u32("TILE_T", tile.1);
                 self.ends(parts, many.prepare())
-                    .snippet(matrix.0, matrix.1)
-                    .kernel(include_str!("../wgsl/matmul_matrix.wgsl"))
+                    .snippet("", include_str!("../wgsl/matrix_16.wgsl"))
+                    .snippet("", self.format.half())
+                    .kernel(include_str!("../wgsl/matmul_matrix_16.wgsl"))
             }
         }
-    }
-
-    /// Lanes along each of `rows` rows of `pieces` pieces: as leave the fewest of them idle, the
-    /// more the better, but enough workgroups to keep a GPU busy.
-    pub fn lanes(rows: usize, pieces: usize) -> usize {
-        /// Workgroups that keep a GPU busy.
-        const ENOUGH: usize = 256;
-        let idle = |lanes: &usize| pieces.next_multiple_of(*lanes) - pieces;
-        let enough = |lanes: &usize| rows.div_ceil(Self::rows_of_workgroup(*lanes)) >= ENOUGH;
-        [32, 16, 8].into_iter().filter(enough).min_by_key(idle).unwrap_or(32)
-    }
-
-    /// Rows of weights of one workgroup of [`Matmul::few`].
-    pub fn rows_of_workgroup(lanes: usize) -> usize {
-        Self::FEW_WORKGROUP / lanes * Self::ROWS
     }
 
     /// Binds x, in the form that it was prepared in, y and the weights.

@@ -5,7 +5,7 @@ use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFl
 
 /// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
 fn all() -> Vec<Kernel> {
-    let mut out = vec![gather(), argmax(), argmax_last()];
+    let mut out = vec![gather(), argmax(), argmax_last(), copy()];
     out.push(layer_norm());
     out.extend(Finish::ALL.map(Finish::kernel));
     out.extend([Top::Logits, Top::Again].map(Top::kernel));
@@ -13,27 +13,40 @@ fn all() -> Vec<Kernel> {
         out.push(embed(format));
         for output in Output::ALL {
             let matmul = Matmul { format, output };
-            let ways = ALL_WAYS.iter().filter(|w| **w != Many::Int8 || format.scaled());
+            let takes = |way: &&Many| match way {
+                Many::Int8 => format.scaled(),
+                Many::Matrix { .. } => format != Format::F32,
+                _ => true,
+            };
+            let ways = ALL_WAYS.iter().filter(takes);
             out.extend(ways.map(|way| matmul.many(*way)));
             for (tokens, reduce) in
                 [1, 2, 4, 8].into_iter().flat_map(|t| Reduce::ALL.map(|r| (t, r)))
             {
-                out.extend([8, 16, 32].map(|lanes| matmul.few(tokens, lanes, reduce)));
-                if format.scaled() {
-                    out.extend([8, 16, 32].map(|lanes| matmul.few_int8(tokens, lanes, reduce)));
+                for few in [(2, 3), (70, 80), (1 << 18, 320)].map(|(r, p)| Few::new(tokens, r, p)) {
+                    out.push(matmul.few(few, reduce));
+                    if format.scaled() {
+                        out.push(matmul.few_int8(few, reduce));
+                    }
+                }
+                if format.scaled() && tokens == 1 && output == Output::Glu {
+                    out.extend([3, 64, 80].map(|p| matmul.one_to_int8(Few::blocks(p), reduce)));
                 }
             }
         }
     }
     for reduce in Reduce::ALL {
-        out.push(norm(true, Normed::Nothing, reduce));
-        for normed in [Normed::Float, Normed::Int8] {
-            out.extend([false, true].map(|residual| norm(residual, normed, reduce)));
+        for stride in [32, 1152, 5376] {
+            out.push(norm(true, Normed::Nothing, stride, reduce));
+            for normed in [Normed::Float, Normed::Int8] {
+                out.extend([false, true].map(|residual| norm(residual, normed, stride, reduce)));
+            }
         }
     }
     out.extend([Prepare::Int8, Prepare::Half].map(Prepare::kernel));
     for head_dim in [16, 24, 32, 72, 128, 256] {
-        out.push(merge(head_dim));
+        let int8: &[bool] = if head_dim % 32 == 0 { &[false, true] } else { &[false] };
+        out.extend(int8.iter().map(|int8| merge(head_dim, *int8)));
         for cache in CacheFormat::ALL.into_iter().filter(|c| c.takes(head_dim)) {
             for normed in [false, true] {
                 out.push(Rope { head_dim, normed, cache }.kernel());
@@ -41,7 +54,16 @@ fn all() -> Vec<Kernel> {
             for group in [1, 2, 4] {
                 for many in [false, true] {
                     let (heads, rows) = Attention::shape(group, many);
-                    out.push(Attention { head_dim, heads, rows, cache }.kernel());
+                    let attention = Attention { head_dim, heads, rows, cache };
+                    out.push(attention.kernel());
+                    let by_matrices = attention.by_matrices().filter(|_| many);
+                    out.extend(by_matrices.iter().flat_map(|a| [128, 256].map(|w| a.matrix(w))));
+                    let lanes = [8, 16, 32].map(|subgroup| attention.lanes(subgroup));
+                    for (lanes, int8) in
+                        lanes.into_iter().flatten().flat_map(|l| int8.iter().map(move |i| (l, *i)))
+                    {
+                        out.push(attention.one(lanes, int8));
+                    }
                 }
             }
         }
@@ -50,14 +72,16 @@ fn all() -> Vec<Kernel> {
 }
 
 /// Every way of multiplying many rows, matrices for subgroups of any size that there is.
-const ALL_WAYS: [Many; 7] = [
+const ALL_WAYS: [Many; 9] = [
     Many::Float,
     Many::Int8,
     Many::Half,
-    Many::Matrix { size: 8, workgroup: 64 },
-    Many::Matrix { size: 8, workgroup: 128 },
-    Many::Matrix { size: 16, workgroup: 128 },
-    Many::Matrix { size: 16, workgroup: 256 },
+    Many::Matrix { size: 8, workgroup: 64, tile: (64, 64) },
+    Many::Matrix { size: 8, workgroup: 128, tile: (64, 64) },
+    Many::Matrix { size: 16, workgroup: 128, tile: (128, 128) },
+    Many::Matrix { size: 16, workgroup: 128, tile: (128, 64) },
+    Many::Matrix { size: 16, workgroup: 128, tile: (64, 64) },
+    Many::Matrix { size: 16, workgroup: 256, tile: (64, 64) },
 ];
 
 fn parse(kernel: &Kernel) -> naga::Module {
@@ -95,7 +119,9 @@ fn every_kernel_is_valid() {
             .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
             .map(|(_, v)| layouter[v.ty].size)
             .sum();
-        assert!(workgroup <= WORKGROUP_BYTES, "{}: {workgroup} bytes", kernel.name);
+        // GPUs with cooperative matrices have more.
+        let most = if kernel.needs.matrices { 2 * WORKGROUP_BYTES } else { WORKGROUP_BYTES };
+        assert!(workgroup <= most, "{}: {workgroup} bytes", kernel.name);
         let [entry] = &module.entry_points[..] else { panic!("{}", kernel.name) };
         assert_eq!(entry.name, "main");
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", kernel.name);
@@ -153,9 +179,13 @@ fn structs_lie_as_wgsl_lays_them_out() {
 /// The choices for matrices of 1B and 4B, and for tiny ones.
 #[test]
 fn lanes_are_busy_and_workgroups_many() {
-    assert_eq!(Matmul::lanes(64, 2), 32); // too few rows for any choice
-    assert_eq!(Matmul::lanes(1152, 32), 32);
-    assert_eq!(Matmul::lanes(2560, 320), 32);
-    assert_eq!(Matmul::lanes(20480, 80), 16); // 32 would leave a sixth idle
-    assert_eq!(Matmul::lanes(262144, 72), 8);
+    let lanes = |rows, pieces| Few::new(1, rows, pieces).lanes;
+    assert_eq!(lanes(2560, 320), 32);
+    assert_eq!(lanes(20480, 80), 16); // 32 would leave a sixth idle
+    assert_eq!(lanes(1152, 36), 8); // and 16 a quarter
+    assert_eq!(lanes(1152, 216), 32); // 8 would have 27 each
+    // One workgroup of those that leave bytes is a block.
+    for pieces in [2, 36, 64, 80, 320] {
+        assert_eq!(Few::blocks(pieces).workgroup_rows(), 64);
+    }
 }

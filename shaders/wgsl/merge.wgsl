@@ -1,6 +1,8 @@
 // Puts the parts of attention together. One workgroup for each row (x) and head (y).
 
-@compute @workgroup_size(64)
+var<workgroup> outs: array<f32, HEAD>;
+
+@compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let start = (workgroup.x * p.heads + workgroup.y) * batch.splits * (HEAD + 2u);
     var top = parts[start + HEAD + 1u];
@@ -12,12 +14,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let part = start + s * (HEAD + 2u);
         total += parts[part + HEAD] * exp(parts[part + HEAD + 1u] - top);
     }
-    for (var d = i; d < HEAD; d += 64u) {
+    let at = workgroup.x * p.stride + workgroup.y * HEAD;
+    for (var d = i; d < HEAD; d += WORKGROUP) {
         var v = 0.0;
         for (var s = 0u; s < batch.splits; s++) {
             let part = start + s * (HEAD + 2u);
             v += parts[part + d] * exp(parts[part + HEAD + 1u] - top);
         }
-        a[workgroup.x * p.stride + workgroup.y * HEAD + d] = v / total;
+        outs[d] = v / total;
+        a[at + d] = v / total;
     }
+    workgroupBarrier();
+    keep(at, i);
 }

@@ -1,5 +1,5 @@
-// One workgroup a row. `residual` and `store` are the two halves of the work, either of which may
-// be nothing.
+// One workgroup a row, PER groups of four features an invocation, which stay in its registers.
+// `residual` and `store` are the two halves of the work, either of which may be nothing.
 
 // 1 / √(mean of squares + ε)
 fn reciprocal(squares: f32, i: u32) -> f32 {
@@ -7,6 +7,12 @@ fn reciprocal(squares: f32, i: u32) -> f32 {
 }
 
 fn run(workgroup: u32, i: u32) {
-    residual(workgroup * p.stride, i);
-    store(workgroup * p.stride, i);
+    let row = workgroup * p.stride;
+    var v: array<vec4<f32>, PER>;
+    for (var k = 0u; k < PER; k++) {
+        let c = k * 256u + i;
+        if c < p.stride { v[k] = x[row + c]; }
+    }
+    residual(&v, row, i);
+    store(&v, row, i);
 }

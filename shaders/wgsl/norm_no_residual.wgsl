@@ -1,1 +1,1 @@
-fn residual(row: u32, i: u32) {}
+fn residual(v: ptr<function, array<vec4<f32>, PER>>, row: u32, i: u32) {}

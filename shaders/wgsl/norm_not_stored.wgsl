@@ -1,1 +1,1 @@
-fn store(row: u32, i: u32) {}
+fn store(v: ptr<function, array<vec4<f32>, PER>>, row: u32, i: u32) {}

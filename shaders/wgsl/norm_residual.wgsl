@@ -1,7 +1,18 @@
 // x += RMSNorm(o) · post
-fn residual(row: u32, i: u32) {
+fn residual(v: ptr<function, array<vec4<f32>, PER>>, row: u32, i: u32) {
+    var u: array<vec4<f32>, PER>;
     var squares = 0.0;
-    for (var c = i; c < p.stride; c += 256u) { squares += dot(o[row + c], o[row + c]); }
+    for (var k = 0u; k < PER; k++) {
+        let c = k * 256u + i;
+        if c < p.stride { u[k] = o[row + c]; }
+        squares += dot(u[k], u[k]);
+    }
     let r = reciprocal(squares, i);
-    for (var c = i; c < p.stride; c += 256u) { x[row + c] += o[row + c] * r * post[c]; }
+    for (var k = 0u; k < PER; k++) {
+        let c = k * 256u + i;
+        if c < p.stride {
+            (*v)[k] += u[k] * r * post[c];
+            x[row + c] = (*v)[k];
+        }
+    }
 }

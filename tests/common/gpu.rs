@@ -18,7 +18,7 @@ pub(crate) fn adapter() -> Option<Adapter> {
 /// where it has them.
 pub(crate) fn open_device(options: &DeviceOptions) -> Option<Arc<Device>> {
     let adapter = adapter()?;
-    let subgroup = adapter.offers().subgroups.is_some();
+    let subgroup = adapter.offers().subgroups.map(|(least, _)| least);
     let features = Some(Features { subgroup, ..Features::PLAIN });
     Some(adapter.open(&DeviceOptions { features, ..options.clone() }).unwrap())
 }

@@ -64,8 +64,10 @@ pub(super) struct Buffers {
     pub(super) parts: wgpu::Buffer,
     pub(super) o: wgpu::Buffer,
     pub(super) g: wgpu::Buffer,
-    /// h, a or g as matmuls of many rows want it.
+    /// h or a as matmuls want it.
     pub(super) prepared: Option<Prepared>,
+    /// g as matmuls want it: it may be written while h is read.
+    pub(super) prepared_g: Option<Prepared>,
     /// `[logit_rows, vocab]`
     pub(super) logits: wgpu::Buffer,
     pub(super) logit_rows: usize,
@@ -103,7 +105,8 @@ impl Buffers {
             ),
             o: floats("o", w.hidden),
             g: floats("g", w.g),
-            prepared: Prepared::new(device, rows, w.hidden.max(w.a).max(w.g)),
+            prepared: Prepared::new(device, rows, w.hidden.max(w.a)),
+            prepared_g: Prepared::new(device, rows, w.g),
             logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
             logit_rows,
             staging: device.staging(back),
@@ -120,6 +123,12 @@ pub(super) fn cache_format(cache: &KvCache) -> CacheFormat {
     }
 }
 
+/// Slots of each head and sequence on the device: as on the CPU, or a few more, so that 16 positions
+/// from a multiple of 16 on lie side by side.
+pub(super) fn device_slots(cache: &KvCache, layer: usize) -> usize {
+    cache.layers[layer].slots.next_multiple_of(16)
+}
+
 /// Keys or values of one layer: `[seq][kv_head][slot]` of rows as [`CacheFormat`] lays them out.
 pub(super) fn cache_buffer(
     device: &Device,
@@ -128,7 +137,7 @@ pub(super) fn cache_buffer(
     layer: usize,
 ) -> Result<wgpu::Buffer, GpuError> {
     let head = cache_format(cache).row_bytes(c.head_dim);
-    let rows = cache.sequences() * c.kv_heads * cache.layers[layer].slots;
+    let rows = cache.sequences() * c.kv_heads * device_slots(cache, layer);
     let bytes = (rows as u64).saturating_mul(head as u64);
     if bytes > device.max_binding {
         return Err(GpuError::Limit {

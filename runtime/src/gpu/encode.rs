@@ -201,9 +201,9 @@ impl Backend for Encoder<'_> {
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
         let many = splits == 1 && self.together && self.n() > 1;
-        let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
-        let grid = [c.heads / heads, self.n().div_ceil(rows), splits];
-        self.op(&here.attend[usize::from(many)], grid);
+        let (heads, _) = Attention::shape(c.heads / c.kv_heads, many);
+        let (rows, op) = &here.attend[usize::from(many)];
+        self.op(op, [c.heads / heads, self.n().div_ceil(*rows), splits]);
         if splits > 1 {
             self.op(&here.merge, [self.n(), c.heads, 1]);
         }

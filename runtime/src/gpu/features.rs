@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shaders::{Format, Many, Needs, Reduce};
+use shaders::{Format, Many, Matmul, Needs, Reduce};
 
 use super::error::GpuError;
 
@@ -30,8 +30,8 @@ pub struct Offers {
 /// What of an adapter is used: which kernels run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Sums of neighbouring invocations are made within subgroups.
-    pub subgroup: bool,
+    /// Sums of neighbouring invocations are made within subgroups, which have at least so many.
+    pub subgroup: Option<u32>,
     /// Many rows are multiplied in bytes where the weights are Q4_0 or Q8_0.
     pub dot4: bool,
     /// Many rows are multiplied from f16 in workgroup memory, except with F32 weights.
@@ -42,7 +42,7 @@ pub struct Features {
 
 impl Features {
     /// Nothing beyond WebGPU's least.
-    pub const PLAIN: Features = Features { subgroup: false, dot4: false, f16: false, matrix: None };
+    pub const PLAIN: Features = Features { subgroup: None, dot4: false, f16: false, matrix: None };
 
     /// What is used where nobody says otherwise.
     ///
@@ -51,7 +51,7 @@ impl Features {
     /// in wgpu, and no hardware has run these kernels yet.
     pub fn of(offers: &Offers) -> Self {
         Features {
-            subgroup: offers.subgroups.is_some(),
+            subgroup: offers.subgroups.map(|(least, _)| least),
             dot4: offers.dot4,
             f16: offers.f16,
             matrix: None,
@@ -74,8 +74,10 @@ impl Features {
             match word {
                 "plain" => {}
                 "auto" => found = Self::of(offers),
-                "subgroup" if offers.subgroups.is_some() => found.subgroup = true,
-                "subgroup" => return Err(refuse(word, "it has no operations across subgroups")),
+                "subgroup" => match offers.subgroups {
+                    Some((least, _)) => found.subgroup = Some(least),
+                    None => return Err(refuse(word, "it has no operations across subgroups")),
+                },
                 "dot4" => found.dot4 = true,
                 "f16" if offers.f16 => found.f16 = true,
                 "f16" => return Err(refuse(word, "it has no half precision")),
@@ -94,7 +96,12 @@ impl Features {
 
     /// How sums of neighbouring invocations are made.
     pub(crate) fn reduce(self) -> Reduce {
-        if self.subgroup { Reduce::Subgroup } else { Reduce::Workgroup }
+        if self.subgroup.is_some() { Reduce::Subgroup } else { Reduce::Workgroup }
+    }
+
+    /// How few rows are multiplied by weights that lie in `format`: in f32 or in bytes.
+    pub(crate) fn few(self, format: Format) -> Many {
+        if self.dot4 && format.scaled() { Many::Int8 } else { Many::Float }
     }
 
     /// How many rows are multiplied by weights that lie in `format`.
@@ -102,7 +109,8 @@ impl Features {
         match self {
             _ if format == Format::F32 => Many::Float,
             Features { matrix: Some((size, workgroup)), .. } => {
-                Many::Matrix { size: size as usize, workgroup: workgroup as usize }
+                let tile = (Matmul::TILE, Matmul::TILE);
+                Many::Matrix { size: size as usize, workgroup: workgroup as usize, tile }
             }
             Features { dot4: true, .. } if format.scaled() => Many::Int8,
             Features { f16: true, .. } => Many::Half,
@@ -113,7 +121,11 @@ impl Features {
     /// What kernels may need of a device opened for this.
     pub(super) fn needs(self) -> Needs {
         let matrices = self.matrix.is_some();
-        Needs { subgroups: self.subgroup || matrices, f16: self.f16 || matrices, matrices }
+        Needs {
+            subgroups: self.subgroup.is_some() || matrices,
+            f16: self.f16 || matrices,
+            matrices,
+        }
     }
 }
 
@@ -124,8 +136,9 @@ impl Offers {
         let (_, largest) = self.subgroups.filter(|_| self.f16)?;
         let size = *self.matrices.iter().max()?;
         let workgroup = (4 * largest).clamp(64, 256).min(self.invocations);
-        // Two tiles of 64 rows of 40, and four matrices of results.
-        let bytes = 2 * 64 * 40 * 2 + 4 * size * size * 4;
+        // Two tiles of rows of 40, and five matrices of results.
+        let rows = if size == 8 { 64 } else { 128 };
+        let bytes = 2 * rows * 40 * 2 + 5 * size * size * 4;
         (bytes <= self.workgroup_bytes).then_some((size, workgroup))
     }
 }
@@ -154,7 +167,7 @@ impl fmt::Display for Features {
     /// As [`Features::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [
-            ("subgroup", self.subgroup),
+            ("subgroup", self.subgroup.is_some()),
             ("dot4", self.dot4),
             ("f16", self.f16),
             ("matrix", self.matrix.is_some()),
@@ -195,11 +208,14 @@ mod tests {
         let read = |words: &str, offers: &Offers| Features::parse(words, offers, "a card");
         assert_eq!(read("plain", &rich()).unwrap(), Features::PLAIN);
         let some = read("subgroup, f16", &rich()).unwrap();
-        assert_eq!(some, Features { subgroup: true, f16: true, ..Features::PLAIN });
+        assert_eq!(some, Features { subgroup: Some(32), f16: true, ..Features::PLAIN });
         assert_eq!(read(&some.to_string(), &rich()).unwrap(), some);
         assert_eq!(read("auto", &rich()).unwrap(), Features::of(&rich()));
         let matrix = read("matrix", &rich()).unwrap();
-        assert_eq!(matrix.many(Format::Q4_0), Many::Matrix { size: 16, workgroup: 256 });
+        assert_eq!(
+            matrix.many(Format::Q4_0),
+            Many::Matrix { size: 16, workgroup: 256, tile: (64, 64) }
+        );
         assert!(matrix.needs().subgroups && matrix.needs().f16 && matrix.needs().matrices);
         for (words, poor) in [("f16", true), ("matrix", true), ("subgroup", true), ("dot8", false)]
         {

@@ -1,13 +1,13 @@
 //! One layer on the device: its weights, its cache and its operations.
 
 use shaders::params::{Attend, Norm, Rope as RopeParams};
-use shaders::{Attention, Output, Rope};
+use shaders::{Attention, Many, Output, Rope};
 
-use super::buffers::{Buffers, Which, cache_buffer, cache_format};
+use super::buffers::{Buffers, Which, cache_buffer, cache_format, device_slots};
 use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack, device_bytes};
-use super::ops::{Ends, MatOp, NormEnds, NormOps, Op};
+use super::ops::{Ends, InBytes, MatOp, NormEnds, NormOps, Op};
 use crate::config::GemmaConfig;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
@@ -21,8 +21,8 @@ pub(super) struct DeviceLayer {
     pub(super) attn_norm: NormOps,
     pub(super) qkv: MatOp,
     pub(super) rope: Op,
-    /// For few rows, then for many of one sequence.
-    pub(super) attend: [Op; 2],
+    /// For few rows, then for many of one sequence; with the rows of a workgroup.
+    pub(super) attend: [(usize, Op); 2],
     pub(super) merge: Op,
     pub(super) attn_out: MatOp,
     pub(super) ffn_norm: NormOps,
@@ -49,7 +49,7 @@ pub(super) struct Maker<'a> {
     pub(super) table_of_layer: &'a [usize],
 }
 
-impl Maker<'_> {
+impl<'b> Maker<'b> {
     /// A norm's weights, padded with zeros.
     pub(super) fn weight(&self, values: &[f32]) -> wgpu::Buffer {
         let mut padded = values.to_vec();
@@ -96,15 +96,19 @@ impl Maker<'_> {
         let upload = |matrices: &[&_], stack| {
             DeviceMatrix::upload(device, self.model.bytes(), matrices, stack)
         };
-        let multiply = |m: &DeviceMatrix, output, which: Which, x: (&_, _), y: (&_, _)| {
-            let pass = &b.pass[which as usize][0];
-            let prepared = b.prepared.as_ref();
-            // The norms leave h in bytes as well.
-            let in_bytes = x.0 == &b.h;
-            let (y, y_stride) = y;
-            let ends = Ends { pass, x: x.0, x_stride: x.1, prepared, in_bytes, y, y_stride };
-            MatOp::new(device, m, output, 0.0, &ends)
+        // From x, to y: rows that follow each other by so many floats.
+        let ends = |which: Which, (x, x_stride): (&'b _, _), (y, y_stride): (&'b _, _)| Ends {
+            pass: &b.pass[which as usize][0],
+            x,
+            x_stride,
+            prepared: b.prepared.as_ref(),
+            in_bytes: InBytes::Never,
+            y,
+            y_stride,
+            y_bytes: None,
         };
+        let multiply =
+            |m: &DeviceMatrix, output, ends: &Ends<'_>| MatOp::new(device, m, output, 0.0, ends);
         let qkv = upload(&[&layer.q, &layer.k, &layer.v], Stack::After)?;
         let gate_up = upload(&[&layer.gate, &layer.up], Stack::InTurn)?;
         let o = upload(&[&layer.o], Stack::After)?;
@@ -112,19 +116,35 @@ impl Maker<'_> {
         let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
         let k = cache_buffer(device, c, self.cache, layer.index)?;
         let v = cache_buffer(device, c, self.cache, layer.index)?;
-        let slots = self.cache.layers[layer.index].slots;
-        let (attend, merge) = self.attention(layer, c, slots, after, kind, [&k, &v]);
+        let slots = device_slots(self.cache, layer.index);
+        let int8 = device.features.few(o.format()) == Many::Int8;
+        let (attend, merge, a_in_bytes) =
+            self.attention(layer, c, slots, after, kind, [&k, &v], int8);
+        // The norms leave h in bytes as well, and one row of GELU(gate) · up is left in bytes where
+        // the next matmul reads them.
+        let in_bytes = InBytes::Always;
+        let qkv_ends = Ends { in_bytes, ..ends(Which::All, (&b.h, w.hidden), (&b.qkv, w.qkv)) };
+        let y_bytes =
+            b.prepared_g.as_ref().filter(|_| device.features.few(down.format()) == Many::Int8);
+        let up_ends = Ends { in_bytes, y_bytes, ..ends(after, (&b.h, w.hidden), (&b.g, w.g)) };
+        let gate_up = multiply(&gate_up, Output::Glu, &up_ends);
+        let down_ends = Ends {
+            prepared: b.prepared_g.as_ref(),
+            in_bytes: if gate_up.leaves_bytes() { InBytes::One } else { InBytes::Never },
+            ..ends(after, (&b.g, w.g), (&b.o, w.hidden))
+        };
+        let out_ends = Ends { in_bytes: a_in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
         Ok(DeviceLayer {
             kind,
             attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
-            qkv: multiply(&qkv, Output::Plain, Which::All, (&b.h, w.hidden), (&b.qkv, w.qkv)),
+            qkv: multiply(&qkv, Output::Plain, &qkv_ends),
             rope: self.rope(layer, c, slots, [&k, &v]),
             attend,
             merge,
-            attn_out: multiply(&o, Output::Plain, after, (&b.a, w.a), (&b.o, w.hidden)),
+            attn_out: multiply(&o, Output::Plain, &out_ends),
             ffn_norm: self.norm(after, Some(&layer.post_attn_norm), Some(&layer.ffn_norm)),
-            gate_up: multiply(&gate_up, Output::Glu, after, (&b.h, w.hidden), (&b.g, w.g)),
-            down: multiply(&down, Output::Plain, after, (&b.g, w.g), (&b.o, w.hidden)),
+            gate_up,
+            down: multiply(&down, Output::Plain, &down_ends),
         })
     }
 
@@ -148,6 +168,9 @@ impl Maker<'_> {
         Op::new(device, &kernel.kernel(), &buffers)
     }
 
+    /// Attention for few rows and for many of one sequence, what puts its parts together, and
+    /// whether it leaves one row in bytes, which `int8` asks for.
+    #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
         layer: &Layer,
@@ -156,7 +179,8 @@ impl Maker<'_> {
         which: Which,
         kind: usize,
         [k, v]: [&wgpu::Buffer; 2],
-    ) -> ([Op; 2], Op) {
+        int8: bool,
+    ) -> ([(usize, Op); 2], Op, InBytes) {
         let (device, b) = (self.device, self.buffers);
         let cache = cache_format(self.cache);
         let p = device.uniform(&Attend {
@@ -170,12 +194,28 @@ impl Maker<'_> {
         });
         let (pass, rows) = (&b.pass[which as usize][kind], &b.rows[which as usize]);
         let buffers = [&p, pass, rows, &b.q, k, v, &b.a, &b.parts];
-        let attend = [false, true].map(|many| {
+        let shape = |many| {
             let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
-            let kernel = Attention { head_dim: c.head_dim, heads, rows, cache }.kernel();
-            Op::new(device, &kernel, &buffers)
-        });
-        let merge = Op::new(device, &shaders::merge(c.head_dim), &[&p, pass, &b.parts, &b.a]);
-        (attend, merge)
+            Attention { head_dim: c.head_dim, heads, rows, cache }
+        };
+        let lanes = device.features.subgroup.and_then(|least| shape(false).lanes(least as usize));
+        let int8 = int8 && lanes.is_some() && c.head_dim.is_multiple_of(32);
+        let bytes = b.prepared.as_ref().filter(|_| int8).map(|to| to.buffers());
+        let with_bytes = |buffers: &[_]| [buffers, bytes.as_ref().map_or(&[], |b| &b[..])].concat();
+        let few = match lanes {
+            Some(lanes) => Op::new(device, &shape(false).one(lanes, int8), &with_bytes(&buffers)),
+            None => Op::new(device, &shape(false).kernel(), &buffers),
+        };
+        // Cooperative matrices take more rows at once.
+        let (rows, many) = match (device.features.matrix, shape(true).by_matrices()) {
+            (Some((16, workgroup)), Some(by)) => {
+                (by.rows, Op::new(device, &by.matrix(workgroup as usize), &buffers[..7]))
+            }
+            _ => (shape(true).rows, Op::new(device, &shape(true).kernel(), &buffers)),
+        };
+        let merge = shaders::merge(c.head_dim, int8);
+        let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
+        let attend = [(1, few), (rows, many)];
+        (attend, merge, if int8 { InBytes::One } else { InBytes::Never })
     }
 }

@@ -51,7 +51,7 @@ use greedy::Greedy;
 pub use kept::pipeline_folder;
 use layer::{DeviceLayer, Maker};
 use matrix::{DeviceMatrix, Stack};
-use ops::{Ends, MatOp, NormOps, Op};
+use ops::{Ends, InBytes, MatOp, NormOps, Op};
 pub use profile::KernelTime;
 use top::TopK;
 pub(crate) use tower::GpuTower;
@@ -279,9 +279,10 @@ fn head(
         x: &b.h,
         x_stride: b.widths.hidden,
         prepared: b.prepared.as_ref(),
-        in_bytes: true,
+        in_bytes: InBytes::Always,
         y: &b.logits,
         y_stride: vocab,
+        y_bytes: None,
     };
     let output = if c.final_softcap.is_some() { Output::Softcap } else { Output::Plain };
     MatOp::new(device, matrix, output, c.final_softcap.unwrap_or(0.0), &ends)

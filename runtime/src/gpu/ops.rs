@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use shaders::params::{Mat, Norm};
-use shaders::{Format, Kernel, Many, Matmul, Normed, Output, Prepare};
+use shaders::{Few, Format, Kernel, Many, Matmul, Normed, Output, Prepare};
 
 use super::device::Device;
 use super::matrix::{DeviceMatrix, Shard};
@@ -35,33 +35,50 @@ pub(super) struct Ends<'a> {
     /// Where rows go that have to be brought into another form first.
     pub(super) prepared: Option<&'a Prepared>,
     /// Does whoever writes `x` leave it there in bytes as well, where the device multiplies bytes?
-    pub(super) in_bytes: bool,
+    pub(super) in_bytes: InBytes,
     /// Rows of `y_stride` floats.
     pub(super) y: &'a wgpu::Buffer,
     pub(super) y_stride: usize,
+    /// Where one row of [`Output::Glu`] is left in bytes instead, for a matmul that reads bytes.
+    pub(super) y_bytes: Option<&'a Prepared>,
+}
+
+/// When the rows of x are already there in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum InBytes {
+    /// Always.
+    Always,
+    /// Where there is only one row.
+    One,
+    /// They have to be made.
+    #[default]
+    Never,
 }
 
 /// `y = x · Wᵀ`, one dispatch a shard.
 pub(super) struct MatOp {
     matmul: Matmul,
-    /// Invocations along a row of weights, for few rows of x.
-    pub(super) lanes: usize,
+    /// How one row of x is multiplied; more differ in their number only.
+    pub(super) few: Few,
     shards: Vec<BoundShard>,
-    many: Many,
-    /// What brings many rows into the form that they are multiplied in, where they are not in it.
-    prepare: Option<(Prepare, Op)>,
-    /// Are few rows, too, multiplied in bytes?
-    in_bytes: bool,
+    /// How few rows are multiplied, and how many are.
+    ways: [Many; 2],
+    /// What brings them into the form that they are multiplied in.
+    prepare: [Option<(Prepare, Op)>; 2],
+    in_bytes: InBytes,
     x_stride: usize,
-    /// For up to 1, 2, 4 and 8 rows, then for many: compiled when first asked for.
-    pipelines: [OnceLock<Compiled>; 5],
+    /// One row, left in bytes.
+    one: Option<Op>,
+    /// For up to 1, 2, 4 and 8 rows, then for many by tiles of three sizes: compiled when first asked
+    /// for.
+    pipelines: [OnceLock<Compiled>; 7],
 }
 
-/// A shard with the buffers of a matmul.
+/// A shard with the buffers of a matmul, for few rows and for many.
 struct BoundShard {
     rows: usize,
-    few: wgpu::BindGroup,
-    many: wgpu::BindGroup,
+    groups: [wgpu::BindGroup; 2],
+    p: wgpu::Buffer,
 }
 
 impl MatOp {
@@ -74,17 +91,20 @@ impl MatOp {
         ends: &Ends<'_>,
     ) -> Self {
         let matmul = Matmul { format: matrix.format(), output };
-        let many = device.features.many(matrix.format());
-        let prepared = many.prepare().map(|form| {
-            let prepared = ends.prepared.expect("there are buffers where a format needs them");
-            (form, prepared)
-        });
-        let in_bytes = ends.in_bytes && many == Many::Int8;
-        let kernels = [matmul.few(1, 8, device.features.reduce()), matmul.many(many)];
+        let (features, pieces) = (device.features, matrix.layout.pieces());
+        let reduce = features.reduce();
+        let few = Few::new(1, matrix.shards[0].rows, pieces);
+        let ways = [features.few(matrix.format()), features.many(matrix.format())];
+        let kernels = match ways[0] {
+            Many::Int8 => matmul.few_int8(few, reduce),
+            _ => matmul.few(few, reduce),
+        };
+        let kernels = [kernels, matmul.many(ways[1])];
+        let prepared = || ends.prepared.expect("there are buffers where a format needs them");
         let bind = |shard: &Shard| {
             let p = device.uniform(&Mat {
                 rows: shard.rows as u32,
-                pieces: matrix.layout.pieces() as u32,
+                pieces: pieces as u32,
                 x_stride: (ends.x_stride / 4) as u32,
                 y_stride: ends.y_stride as u32,
                 y_offset: match output {
@@ -95,34 +115,46 @@ impl MatOp {
                 scale: softcap,
                 factor: matrix.factor,
             });
-            let group = |kernel, x: &[&wgpu::Buffer]| {
+            let group = |i: usize| {
                 let mut buffers = vec![&p, ends.pass];
-                buffers.extend(x);
+                match ways[i].prepare() {
+                    Some(_) => buffers.extend(prepared().buffers()),
+                    None => buffers.push(ends.x),
+                }
                 buffers.push(ends.y);
                 buffers.extend(shard.planes());
-                device.group(kernel, &buffers)
+                device.group(&kernels[i], &buffers)
             };
-            let few = group(&kernels[0], &[ends.x]);
-            let many = match prepared {
-                Some((_, prepared)) => group(&kernels[1], &prepared.buffers()),
-                None => few.clone(),
-            };
-            // The kernels for few and many rows bind bytes alike.
-            let few = if in_bytes { many.clone() } else { few };
-            BoundShard { rows: shard.rows, few, many }
+            BoundShard { rows: shard.rows, groups: [group(0), group(1)], p }
         };
+        let shards: Vec<_> = matrix.shards.iter().map(bind).collect();
+        let whole_blocks = output == Output::Glu && ways[0] == Many::Int8 && shards.len() == 1;
+        let one = ends.y_bytes.filter(|_| whole_blocks).map(|to| {
+            let ([x, x_scales], [values, scales]) = (prepared().buffers(), to.buffers());
+            let mut buffers = vec![&shards[0].p, ends.pass, x, x_scales, values, scales];
+            buffers.extend(matrix.shards[0].planes());
+            Op::new(device, &matmul.one_to_int8(Few::blocks(pieces), reduce), &buffers)
+        });
+        let prepare = ways.map(|way| {
+            let form = way.prepare()?;
+            Some((form, prepared().op(device, form, ends.pass, ends.x, ends.x_stride)))
+        });
         MatOp {
             matmul,
-            lanes: Matmul::lanes(matrix.shards[0].rows, matrix.layout.pieces()),
-            shards: matrix.shards.iter().map(bind).collect(),
-            many,
-            in_bytes,
-            prepare: prepared.filter(|_| !in_bytes).map(|(form, prepared)| {
-                (form, prepared.op(device, form, ends.pass, ends.x, ends.x_stride))
-            }),
+            few,
+            shards,
+            ways,
+            prepare,
+            in_bytes: ends.in_bytes,
             x_stride: ends.x_stride,
+            one,
             pipelines: Default::default(),
         }
+    }
+
+    /// Is one row of the results left in bytes?
+    pub(super) fn leaves_bytes(&self) -> bool {
+        self.one.is_some()
     }
 
     /// Hands `run` the dispatches for `n` rows of x.
@@ -132,34 +164,56 @@ impl MatOp {
         n: usize,
         mut run: impl FnMut(&Compiled, &wgpu::BindGroup, Grid),
     ) {
-        let few = n <= Matmul::FEW;
+        let is_many = usize::from(n > Matmul::FEW);
         let tokens = n.next_power_of_two();
-        let reduce = device.features.reduce();
-        let slot = if few { tokens.trailing_zeros() as usize } else { 4 };
-        let pipeline = self.pipelines[slot].get_or_init(|| {
-            device.pipeline(&match few {
-                true if self.in_bytes => self.matmul.few_int8(tokens, self.lanes, reduce),
-                true => self.matmul.few(tokens, self.lanes, reduce),
-                false => self.matmul.many(self.many),
-            })
-        });
-        if let Some((form, op)) = self.prepare.as_ref().filter(|_| !few) {
+        let there = match self.in_bytes {
+            InBytes::Always => true,
+            InBytes::One => n == 1,
+            InBytes::Never => false,
+        };
+        let there = there && self.ways[is_many] == Many::Int8;
+        if let Some((form, op)) = self.prepare[is_many].as_ref().filter(|_| !there) {
             let grid = form.grid(n, self.x_stride);
             run(&op.pipeline, &op.group, grid.map(|g| g as u32));
         }
-        for shard in &self.shards {
-            let (group, grid) = match few {
-                true => {
-                    let rows = Matmul::rows_of_workgroup(self.lanes);
-                    (&shard.few, [shard.rows.div_ceil(rows), 1])
-                }
-                false => {
-                    let tiles = [shard.rows.div_ceil(Matmul::TILE), n.div_ceil(Matmul::TILE)];
-                    (&shard.many, tiles)
-                }
-            };
-            run(pipeline, group, [grid[0] as u32, grid[1] as u32, 1]);
+        if let Some(op) = self.one.as_ref().filter(|_| n == 1) {
+            let rows = Few::blocks(self.few.pieces).workgroup_rows();
+            run(&op.pipeline, &op.group, [self.shards[0].rows.div_ceil(rows) as u32, 1, 1]);
+            return;
         }
+        let few = Few { tokens, ..self.few };
+        let (many, tile) = self.tiles(n);
+        let slot = if is_many == 0 { tokens.trailing_zeros() as usize } else { 4 + tile };
+        let pipeline = self.pipelines[slot].get_or_init(|| {
+            let reduce = device.features.reduce();
+            device.pipeline(&match self.ways[is_many] {
+                _ if is_many == 1 => self.matmul.many(many),
+                Many::Int8 => self.matmul.few_int8(few, reduce),
+                _ => self.matmul.few(few, reduce),
+            })
+        });
+        for shard in &self.shards {
+            let grid = match is_many {
+                0 => [shard.rows.div_ceil(few.workgroup_rows()), 1],
+                _ => [shard.rows.div_ceil(many.tile().0), n.div_ceil(many.tile().1)],
+            };
+            run(pipeline, &shard.groups[is_many], [grid[0] as u32, grid[1] as u32, 1]);
+        }
+    }
+
+    /// How `n` rows are multiplied, many of them, and the number of that tile: the largest of which
+    /// there are enough to keep a large GPU busy.
+    fn tiles(&self, n: usize) -> (Many, usize) {
+        /// Workgroups that do.
+        const ENOUGH: usize = 192;
+        let Many::Matrix { size: 16, workgroup, .. } = self.ways[1] else {
+            return (self.ways[1], 0);
+        };
+        let tiles = [(128, 128), (128, 64), (64, 64)];
+        let enough =
+            |(f, t): &(usize, usize)| self.shards[0].rows.div_ceil(*f) * n.div_ceil(*t) >= ENOUGH;
+        let at = tiles.iter().position(enough).unwrap_or(2);
+        (Many::Matrix { size: 16, workgroup, tile: tiles[at] }, at)
     }
 }
 
@@ -189,7 +243,7 @@ impl NormOps {
         weight: Option<&wgpu::Buffer>,
     ) -> Self {
         let p = device.uniform(&ends.p);
-        let bytes = device.features.many(Format::Q4_0) == Many::Int8;
+        let bytes = device.features.few(Format::Q4_0) == Many::Int8;
         let make = |post: Option<&wgpu::Buffer>, weight: Option<&wgpu::Buffer>| {
             let mut buffers = vec![&p, ends.x];
             buffers.extend(post.map(|w| [ends.o, w]).into_iter().flatten());
@@ -199,7 +253,12 @@ impl NormOps {
                 buffers.extend(prepared.buffers());
                 normed = Normed::Int8;
             }
-            let kernel = shaders::norm(post.is_some(), normed, device.features.reduce());
+            let kernel = shaders::norm(
+                post.is_some(),
+                normed,
+                4 * ends.p.stride as usize,
+                device.features.reduce(),
+            );
             Op::new(device, &kernel, &buffers)
         };
         NormOps {

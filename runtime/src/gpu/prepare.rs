@@ -1,13 +1,13 @@
 //! Rows of activations in the form that matmuls of many rows multiply.
 
 use shaders::params::Mat;
-use shaders::{Format, Prepare};
+use shaders::{Format, Many, Prepare};
 
 use super::device::Device;
 use super::ops::Op;
 
-/// Where prepared rows lie. One pair of buffers does for all matmuls: each is prepared right before
-/// it is read.
+/// Where prepared rows lie. One pair of buffers does for several matmuls: each is prepared right
+/// before it is read.
 pub(super) struct Prepared {
     values: wgpu::Buffer,
     scales: wgpu::Buffer,
@@ -17,7 +17,8 @@ impl Prepared {
     /// For up to `rows` rows of up to `cols` values, a multiple of 32; `None` where this device
     /// multiplies everything as it is.
     pub(super) fn new(device: &Device, rows: usize, cols: usize) -> Option<Self> {
-        let forms = Format::ALL.into_iter().filter_map(|f| device.features.many(f).prepare());
+        let ways = |f| [device.features.few(f), device.features.many(f)];
+        let forms = Format::ALL.into_iter().flat_map(ways).filter_map(Many::prepare);
         let forms: Vec<Prepare> = forms.collect();
         let values = forms.iter().map(|f| f.bytes(cols)).max()?;
         let scales = forms.iter().map(|f| f.scale_bytes(cols)).max()?;

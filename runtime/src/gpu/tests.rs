@@ -18,7 +18,7 @@ use super::adapter::{Adapter, DeviceOptions, adapters};
 use super::device::Device;
 use super::features::Features;
 use super::matrix::{DeviceMatrix, Stack};
-use super::ops::{Ends, MatOp};
+use super::ops::{Ends, InBytes, MatOp};
 use super::pipelines::Compiled;
 use super::planes::{RowLayout, common_format, format_of};
 use super::prepare::Prepared;
@@ -97,6 +97,34 @@ struct How {
     lanes: Option<usize>,
     /// As after a norm that left x in bytes as well.
     in_bytes: bool,
+    /// What one row gives is left in bytes, which are checked against nothing here but decoded.
+    to_bytes: bool,
+}
+
+/// The first floats of a buffer.
+fn copied(device: &Device, from: &wgpu::Buffer, floats: usize) -> Vec<f32> {
+    let staging = device.staging((floats * 4) as u64);
+    let mut encoder = device.device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(from, 0, &staging, 0, (floats * 4) as u64);
+    device.queue.submit([encoder.finish()]);
+    let mut out = vec![0.0; floats];
+    device.read(&staging, &mut out).unwrap();
+    out
+}
+
+/// Do these blocks of bytes, with their scales and sums, stand for `values`?
+fn check_bytes(values: &[f32], bytes: &[f32], scales: &[f32], what: &str) {
+    let bytes: &[i8] = bytemuck::cast_slice(bytes);
+    for (b, block) in values.chunks_exact(32).enumerate() {
+        let (scale, sum) = (scales[2 * b], scales[2 * b + 1]);
+        let bytes = &bytes[32 * b..][..32];
+        let total: i32 = bytes.iter().map(|b| i32::from(*b)).sum();
+        assert_eq!(sum, total as f32, "{what}, block {b}");
+        for (q, v) in bytes.iter().zip(block) {
+            let error = (f32::from(*q) * scale - v).abs();
+            assert!(error <= scale * 0.501, "{what}, block {b}: {q} · {scale}, not {v}");
+        }
+    }
 }
 
 /// As [`run`].
@@ -125,17 +153,19 @@ fn run_with(
     let prepared = prepared.as_ref();
     let before = prepared.filter(|_| how.in_bytes);
     let before = before.map(|to| to.op(device, Prepare::Int8, &pass, &x, stride));
+    let y_bytes = how.to_bytes.then(|| Prepared::new(device, n, outputs)).flatten();
     let ends = Ends {
         pass: &pass,
         x: &x,
         x_stride: stride,
         prepared,
-        in_bytes: how.in_bytes,
+        in_bytes: if how.in_bytes { InBytes::Always } else { InBytes::Never },
         y: &y,
         y_stride: outputs,
+        y_bytes: y_bytes.as_ref(),
     };
     let mut op = MatOp::new(device, m, output, 2.5, &ends);
-    op.lanes = how.lanes.unwrap_or(op.lanes);
+    op.few.lanes = how.lanes.unwrap_or(op.few.lanes);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
     let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
@@ -149,6 +179,14 @@ fn run_with(
     }
     op.encode(device, n, &mut dispatch);
     drop(compute);
+    if op.leaves_bytes() && n == 1 {
+        device.queue.submit([encoder.finish()]);
+        let [values, scales] = y_bytes.as_ref().expect("it was asked for").buffers();
+        let bytes = copied(device, values, outputs / 4);
+        let bytes: &[i8] = bytemuck::cast_slice(&bytes);
+        let scales = copied(device, scales, outputs / 16);
+        return bytes.iter().enumerate().map(|(i, q)| f32::from(*q) * scales[i / 32 * 2]).collect();
+    }
     let staging = device.staging((n * outputs * 4) as u64);
     encoder.copy_buffer_to_buffer(&y, 0, &staging, 0, (n * outputs * 4) as u64);
     device.queue.submit([encoder.finish()]);

@@ -13,7 +13,7 @@ use shaders::{Attention, COLS_PAD, CacheFormat, Finish, HEAD_PAD, Output, Rope, 
 use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack};
-use super::ops::{Ends, MatOp, Op};
+use super::ops::{Ends, InBytes, MatOp, Op};
 use super::pipelines::Compiled;
 use super::prepare::Prepared;
 use crate::vision::VisionConfig;
@@ -285,7 +285,16 @@ impl Maker<'_> {
         let matrices: Vec<_> = linears.iter().map(|l| &l.weight).collect();
         let matrix = DeviceMatrix::upload(self.device, self.file, &matrices, Stack::After)?;
         let (pass, prepared) = (&self.s.pass, self.s.prepared.as_ref());
-        let ends = Ends { pass, x, x_stride, prepared, in_bytes: false, y, y_stride };
+        let ends = Ends {
+            pass,
+            x,
+            x_stride,
+            prepared,
+            in_bytes: InBytes::Never,
+            y,
+            y_stride,
+            y_bytes: None,
+        };
         Ok(MatOp::new(self.device, &matrix, Output::Plain, 0.0, &ends))
     }
 

@@ -4,6 +4,7 @@ use half::f16;
 use shaders::params::{Attend, Pass, Rope as RopeParams, Row};
 use shaders::{Attention, CacheFormat, HEAD_PAD, Kernel, Rope, merge};
 
+use super::variants::told_to;
 use super::*;
 
 /// Runs one kernel over its buffers.
@@ -16,16 +17,6 @@ fn dispatch(device: &Device, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [
     compute.dispatch_workgroups(grid[0] as u32, grid[1] as u32, grid[2] as u32);
     drop(compute);
     device.queue.submit([encoder.finish()]);
-}
-
-fn read(device: &Device, from: &wgpu::Buffer, floats: usize) -> Vec<f32> {
-    let staging = device.staging((floats * 4) as u64);
-    let mut encoder = device.device.create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(from, 0, &staging, 0, (floats * 4) as u64);
-    device.queue.submit([encoder.finish()]);
-    let mut out = vec![0.0; floats];
-    device.read(&staging, &mut out).unwrap();
-    out
 }
 
 fn words(device: &Device, values: &[u32]) -> wgpu::Buffer {
@@ -82,6 +73,44 @@ fn attention_with_large_heads_is_the_oracles() {
     }
 }
 
+/// Where there are cooperative matrices: many rows by these. Queries and weights are then in f16.
+#[test]
+fn attention_by_matrices_is_the_oracles() {
+    let Some(adapter) = adapter() else { return };
+    let Some(device) = told_to(&adapter, &["matrix"]).pop() else { return };
+    for (i, (case, n)) in [
+        (Case { head_dim: 256, heads: 4, kv_heads: 1, window: 0, softcap: 0.0 }, 100),
+        (Case { head_dim: 256, heads: 4, kv_heads: 2, window: 40, softcap: 2.0 }, 37),
+        (Case { head_dim: 128, heads: 4, kv_heads: 2, window: 33, softcap: 0.0 }, 70),
+        (Case { head_dim: 128, heads: 2, kv_heads: 2, window: 17, softcap: 0.0 }, 9),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let what = format!("by matrices, case {i}");
+        check_attention(&device, case, CacheFormat::F16, *n, 1, &what);
+    }
+}
+
+#[test]
+fn attention_with_subgroups_is_the_oracles() {
+    let Some(adapter) = adapter() else { return };
+    let Some(device) = told_to(&adapter, &["subgroup"]).pop() else { return };
+    let cases = [
+        Case { head_dim: 256, heads: 4, kv_heads: 1, window: 0, softcap: 0.0 },
+        Case { head_dim: 256, heads: 4, kv_heads: 2, window: 40, softcap: 2.0 },
+        Case { head_dim: 128, heads: 4, kv_heads: 2, window: 33, softcap: 0.0 },
+        Case { head_dim: 32, heads: 2, kv_heads: 1, window: 0, softcap: 0.0 },
+        Case { head_dim: 72, heads: 2, kv_heads: 1, window: 50, softcap: 0.0 },
+    ];
+    for (i, case) in cases.iter().enumerate() {
+        for (n, splits) in [(1, 1), (1, 3), (3, 2), (1, 64)] {
+            let what = format!("case {i}, {n} rows, {splits} parts");
+            check_attention(&device, case, CacheFormat::F16, n, splits, &what);
+        }
+    }
+}
+
 fn check_attention(
     device: &Device,
     c: &Case,
@@ -126,15 +155,44 @@ fn check_attention(
     let [k_buffer, v_buffer] = [&k_words, &v_words].map(|v| words(device, v));
     let part_floats = n * c.heads * splits * (c.head_dim + 2);
     let parts = device.floats("parts", &vec![f32::NAN; part_floats]);
-    let (heads, block) = Attention::shape(c.heads / c.kv_heads, splits == 1 && n > 1);
-    let kernel = Attention { head_dim: c.head_dim, heads, rows: block, cache: format }.kernel();
-    let buffers = [&p, &pass, &rows_buffer, &q_buffer, &k_buffer, &v_buffer, &a, &parts];
+    let many = splits == 1 && n > 1;
+    let (heads, block) = Attention::shape(c.heads / c.kv_heads, many);
+    let attention = Attention { head_dim: c.head_dim, heads, rows: block, cache: format };
+    // With subgroups few rows have a kernel of their own, which leaves them in bytes as well.
+    let lanes = device.features.subgroup.filter(|_| !many);
+    let lanes = lanes.and_then(|least| attention.lanes(least as usize));
+    let int8 = lanes.is_some() && c.head_dim.is_multiple_of(32);
+    let (values, scales) = (device.storage("values", outputs as u64), {
+        device.storage("scales", outputs as u64 / 4)
+    });
+    let kernel = lanes.map_or_else(|| attention.kernel(), |lanes| attention.one(lanes, int8));
+    let mut buffers = vec![&p, &pass, &rows_buffer, &q_buffer, &k_buffer, &v_buffer, &a, &parts];
+    let by = attention.by_matrices().filter(|_| many);
+    let (kernel, block) = match (device.features.matrix, by) {
+        (Some((16, workgroup)), Some(by)) => {
+            buffers.pop();
+            (by.matrix(workgroup as usize), by.rows)
+        }
+        _ => (kernel, block),
+    };
+    let mut to_merge = vec![&p, &pass, &parts, &a];
+    if int8 {
+        buffers.extend([&values, &scales]);
+        to_merge.extend([&values, &scales]);
+    }
     dispatch(device, &kernel, &buffers, [c.heads / heads, n.div_ceil(block), splits]);
     if splits > 1 {
-        dispatch(device, &merge(c.head_dim), &[&p, &pass, &parts, &a], [n, c.heads, 1]);
+        dispatch(device, &merge(c.head_dim, int8), &to_merge, [n, c.heads, 1]);
     }
-    let got = read(device, &a, outputs);
+    let got = copied(device, &a, outputs);
+    if int8 {
+        let bytes = [copied(device, &values, outputs / 4), copied(device, &scales, outputs / 16)];
+        check_bytes(&got, &bytes[0], &bytes[1], what);
+    }
 
+    // Scores are sums of up to 256 products in f32, and off by 1e-5 at most; so are weights. In f16
+    // both are off by 2⁻¹¹ of their size.
+    let tolerance = if device.features.matrix.is_some() { 5e-4 } else { 3e-5 };
     for (t, head) in (0..n).flat_map(|t| (0..c.heads).map(move |h| (t, h))) {
         let end = rows[t].end as usize;
         let first = if c.window == 0 { 0 } else { end.saturating_sub(c.window) };
@@ -155,9 +213,8 @@ fn check_attention(
             };
             let want: f64 = scores.iter().enumerate().map(weighed).sum();
             let got = f64::from(got[(t * c.heads + head) * c.head_dim + d]);
-            // Scores are sums of up to 256 products in f32, and off by 1e-5 at most; so are weights.
             assert!(
-                (got - want).abs() < 3e-5,
+                (got - want).abs() < tolerance,
                 "{what}: row {t}, head {head}, {d}: {got}, not {want}"
             );
         }
@@ -212,9 +269,9 @@ fn check_rotation(device: &Device, head_dim: usize, normed: bool, format: CacheF
     let mut buffers = vec![&p, &rows_buffer, &angles_buffer, &qkv_buffer, &q, &k, &v];
     buffers.extend(normed.then_some(&weights_buffer));
     dispatch(device, &Rope { head_dim, normed, cache: format }.kernel(), &buffers, [n, all, 1]);
-    let q = read(device, &q, n * heads * pad);
+    let q = copied(device, &q, n * heads * pad);
     let [k, v] = [k, v].map(|b| {
-        let words: Vec<u32> = bytemuck::cast_vec(read(device, &b, cache_words));
+        let words: Vec<u32> = bytemuck::cast_vec(copied(device, &b, cache_words));
         match format {
             CacheFormat::F32 => words.iter().map(|w| f32::from_bits(*w)).collect::<Vec<f32>>(),
             CacheFormat::Q8_0 => unreachable!("its tests are those of the cache"),

@@ -219,7 +219,8 @@ fn attention_is_plain_softmax() {
             let kernel = Attention { head_dim, heads: h, rows: r, cache: format }.kernel();
             let buffers = [&p, &batch, &row_buffer, &q_buffer, &k, &v, &a, &parts];
             let attend = Op::new(&device, &kernel, &buffers);
-            let merge = Op::new(&device, &shaders::merge(head_dim), &[&p, &batch, &parts, &a]);
+            let merge =
+                Op::new(&device, &shaders::merge(head_dim, false), &[&p, &batch, &parts, &a]);
             let grid = [(heads / h) as u32, rows.div_ceil(r) as u32, splits];
             let ops = [(&attend, grid), (&merge, [rows as u32, heads as u32, 1])];
             let ops = &ops[..if splits > 1 { 2 } else { 1 }];

@@ -8,7 +8,7 @@ use super::*;
 use crate::gpu::ops::{NormEnds, NormOps};
 
 /// Devices told to use these, as far as they can. What the adapter has not is said aloud.
-fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
+pub(super) fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
     let offers = adapter.offers();
     let open = |words: &&str| match Features::parse(words, &offers, adapter.name()) {
         Ok(used) => {
@@ -86,7 +86,8 @@ fn every_way_multiplies_as_the_oracle_does() {
                     let few = n <= Matmul::FEW;
                     let x = noise(n * cols, 11);
                     let what = format!("{features}: {dtype} {rows}×{cols}, {n} rows");
-                    if (few && features.subgroup && !features.dot4) || (!few && many != Many::Float)
+                    if (few && features.subgroup.is_some() && !features.dot4)
+                        || (!few && many != Many::Float)
                     {
                         let way = if few { Many::Float } else { many };
                         let got = run(&device, &m, Output::Plain, &x, n);
@@ -115,7 +116,8 @@ fn lanes_need_not_be_a_subgroup() {
             let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
             for (lanes, n) in [2, 4, 8, 32].into_iter().flat_map(|l| [(l, 1), (l, 3)]) {
                 let x = noise(n * cols, 12);
-                let how = How { lanes: Some(lanes), in_bytes: device.features.dot4 };
+                let in_bytes = device.features.dot4;
+                let how = How { lanes: Some(lanes), in_bytes, ..How::default() };
                 let what = format!("{}: {dtype}, {lanes} lanes, {n} rows", device.features);
                 let got = run_with(&device, &m, Output::Plain, &x, n, &how);
                 let way = if how.in_bytes { Many::Int8 } else { Many::Float };
@@ -162,6 +164,31 @@ fn shards_and_outputs_are_the_same_every_way() {
         for (capped, y) in capped.iter().zip(&got) {
             let want = 2.5 * (f64::from(*y) / 2.5).tanh();
             assert!((f64::from(*capped) - want).abs() < 1e-5, "{what}: {capped} {want}");
+        }
+    }
+}
+
+/// One row's GELU(gate) · up left in bytes is what many rows' is in floats.
+#[test]
+fn one_row_is_left_in_bytes() {
+    let Some(adapter) = adapter() else { return };
+    for device in told_to(&adapter, &["dot4", "subgroup,dot4"]) {
+        for (dtype, rows, cols) in
+            [(DType::Q4_0, 64, 2560), (DType::Q8_0, 128, 96), (DType::Q4_0, 192, 1152)]
+        {
+            let (w, bytes) = matrix(dtype, rows, cols, 3);
+            let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+            let x = noise(cols, 11);
+            let how = How { in_bytes: true, ..How::default() };
+            let want = run_with(&device, &m, Output::Glu, &x, 1, &how);
+            let got = run_with(&device, &m, Output::Glu, &x, 1, &How { to_bytes: true, ..how });
+            for (i, (got, want)) in got.chunks(32).zip(want.chunks(32)).enumerate() {
+                let most = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+                for (got, want) in got.iter().zip(want) {
+                    let what = format!("{}: {dtype} {rows}×{cols}, block {i}", device.features);
+                    assert!((got - want).abs() <= most / 127.0 * 0.501, "{what}: {got} {want}");
+                }
+            }
         }
     }
 }
@@ -237,15 +264,6 @@ fn norms_are_the_same_every_way() {
                 NormEnds { p, x: &buffers[0], o: &buffers[1], h: &h, prepared: prepared.as_ref() };
             let ops = NormOps::new(&device, &ends, Some(&buffers[2]), Some(&buffers[3]));
             let op = ops.after.expect("both halves were asked for");
-            let read = |from: &wgpu::Buffer, floats: usize| {
-                let staging = device.staging((floats * 4) as u64);
-                let mut encoder = device.device.create_command_encoder(&Default::default());
-                encoder.copy_buffer_to_buffer(from, 0, &staging, 0, (floats * 4) as u64);
-                device.queue.submit([encoder.finish()]);
-                let mut out = vec![0.0; floats];
-                device.read(&staging, &mut out).unwrap();
-                out
-            };
             let mut encoder = device.device.create_command_encoder(&Default::default());
             let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
             compute.set_pipeline(&op.pipeline.pipeline);
@@ -253,29 +271,19 @@ fn norms_are_the_same_every_way() {
             compute.dispatch_workgroups(n as u32, 1, 1);
             drop(compute);
             device.queue.submit([encoder.finish()]);
-            let got = read(&h, n * stride);
+            let got = copied(&device, &h, n * stride);
             let what = format!("{}: {n} rows of {cols}", device.features);
             for (i, (got, want)) in got.iter().zip(&want).enumerate() {
                 let error = (f64::from(*got) - want).abs();
                 assert!(error < 1e-5 * (1.0 + want.abs()), "{what}, {i}: {got}, not {want}");
             }
-            if device.features.many(Format::Q4_0) != Many::Int8 {
+            if device.features.few(Format::Q4_0) != Many::Int8 {
                 continue;
             }
             let [values, scales] = prepared.as_ref().unwrap().buffers();
-            let bytes = read(values, n * stride / 4);
-            let bytes: &[i8] = bytemuck::cast_slice(&bytes);
-            let scales = read(scales, n * stride / 32 * 2);
-            for (b, block) in got.chunks_exact(32).enumerate() {
-                let (scale, sum) = (scales[2 * b], scales[2 * b + 1]);
-                let bytes = &bytes[32 * b..][..32];
-                let total: i32 = bytes.iter().map(|b| i32::from(*b)).sum();
-                assert_eq!(sum, total as f32, "{what}, block {b}");
-                for (q, v) in bytes.iter().zip(block) {
-                    let error = (f32::from(*q) * scale - v).abs();
-                    assert!(error <= scale * 0.501, "{what}, block {b}: {q} · {scale}, not {v}");
-                }
-            }
+            let bytes = copied(&device, values, n * stride / 4);
+            let scales = copied(&device, scales, n * stride / 32 * 2);
+            check_bytes(&got, &bytes, &scales, &what);
         }
     }
 }

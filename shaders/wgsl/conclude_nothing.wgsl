@@ -1,0 +1,1 @@
+fn conclude(workgroup: u32, i: u32) {}

@@ -1,0 +1,1 @@
+fn keep(at: u32, i: u32) {}
