@@ -92,25 +92,30 @@ fn parse(kernel: &Kernel) -> naga::Module {
 /// Bytes of workgroup memory that WebGPU promises.
 const WORKGROUP_BYTES: u32 = 16384;
 
+/// What naga finds out about a kernel, or a failure with the place in its text.
+fn validate(kernel: &Kernel, module: &naga::Module) -> naga::valid::ModuleInfo {
+    // No capability beyond what WebGPU asks of every adapter, and what the kernel says it needs.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SUBGROUP, kernel.needs.subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.matrices);
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    if kernel.needs.subgroups {
+        validator
+            .subgroup_stages(ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all());
+    }
+    validator
+        .validate(module)
+        .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)))
+}
+
 #[test]
 fn every_kernel_is_valid() {
     let kernels = all();
     for kernel in &kernels {
         let module = parse(kernel);
-        // No capability beyond what WebGPU asks of every adapter, and what the kernel says it needs.
-        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        capabilities.set(Capabilities::SUBGROUP, kernel.needs.subgroups);
-        capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
-        capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.matrices);
-        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-        if kernel.needs.subgroups {
-            validator
-                .subgroup_stages(ShaderStages::COMPUTE)
-                .subgroup_operations(SubgroupOperationSet::all());
-        }
-        validator
-            .validate(&module)
-            .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)));
+        validate(kernel, &module);
         let mut layouter = naga::proc::Layouter::default();
         layouter.update(module.to_ctx()).unwrap();
         let workgroup: u32 = module
@@ -128,6 +133,57 @@ fn every_kernel_is_valid() {
         assert!(kernel.bindings.len() <= 8 + 2, "{}: too many bindings", kernel.name);
     }
     println!("{} kernels", kernels.len());
+}
+
+/// What wgpu makes of a kernel for each kind of driver, as far as that can be seen without one: naga
+/// refuses, or panics at, some of what its validation lets pass.
+#[test]
+fn every_kernel_can_be_translated() {
+    use naga::back::{hlsl, msl, spv};
+    use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+
+    let policies = BoundsCheckPolicies {
+        index: BoundsCheckPolicy::Restrict,
+        buffer: BoundsCheckPolicy::Restrict,
+        ..Default::default()
+    };
+    for kernel in all() {
+        let module = parse(&kernel);
+        let info = validate(&kernel, &module);
+        let name = &kernel.name;
+        let stage = naga::ShaderStage::Compute;
+        let options = spv::Options {
+            lang_version: (1, 3),
+            bounds_check_policies: policies,
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let entry = spv::PipelineOptions { shader_stage: stage, entry_point: "main".into() };
+        spv::write_vec(&module, &info, &options, Some(&entry))
+            .unwrap_or_else(|e| panic!("{name} in SPIR-V: {e}"));
+        // Metal has matrices of 8 × 8, DirectX 12 none that wgpu knows.
+        if !kernel.source.contains("coop_mat16x16") {
+            let options = msl::Options {
+                lang_version: (3, 0),
+                bounds_check_policies: policies,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            msl::write_string(&module, &info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{name} in Metal's language: {e}"));
+        }
+        if !kernel.needs.matrices {
+            let options = hlsl::Options {
+                shader_model: hlsl::ShaderModel::V6_2,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let mut text = String::new();
+            hlsl::Writer::new(&mut text, &options, &Default::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|e| panic!("{name} in HLSL: {e}"));
+        }
+    }
 }
 
 /// A pipeline is looked up by its kernel's name.

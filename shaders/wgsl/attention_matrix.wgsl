@@ -46,7 +46,8 @@ fn multiply_keys(cache: u32, first: u32, subgroup: u32) {
         let mine = 16u * half * S_STRIDE + 16u * quarter;
         let idle = subgroup > 3u;
         let to = select(mine, QUERIES * S_STRIDE, idle);
-        coopStoreT(found[half], &scores[to], select(S_STRIDE, 16u, idle));
+        let stride = select(S_STRIDE, 16u, idle);
+        coopStoreT(found[half], &scores[to], stride);
     }
     workgroupBarrier();
 }
