@@ -100,6 +100,11 @@ impl Parts {
         self
     }
 
+    /// The kernel whose `main` is in `body`, after [`repeat`].
+    pub(crate) fn repeated(self, body: &str, counts: &[(&str, usize)]) -> Kernel {
+        self.kernel(&repeat(body, counts))
+    }
+
     /// The kernel whose `main` is in `body`.
     pub(crate) fn kernel(self, body: &str) -> Kernel {
         let mut source = String::new();
@@ -128,5 +133,50 @@ impl Parts {
         }
         source.push_str(body);
         Kernel { name: self.name, needs: self.needs, bindings: self.bindings, source }
+    }
+}
+
+/// Writes lines that begin with `@name` (one or more of them) as often as `counts` says, with the
+/// number in place of `{name}`. Values that may not lie in arrays, as drivers put those into memory
+/// where they don't see through a loop, get names of their own so.
+fn repeat(body: &str, counts: &[(&str, usize)]) -> String {
+    let mut out = String::new();
+    for line in body.lines() {
+        let mut rest = line.trim_start();
+        let mut names = Vec::new();
+        while let Some((name, after)) = rest.strip_prefix('@').and_then(|r| r.split_once(' ')) {
+            let Some(count) = counts.iter().find(|(n, _)| *n == name) else { break };
+            names.push(count);
+            rest = after;
+        }
+        if names.is_empty() {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        }
+        let all: usize = names.iter().map(|(_, count)| count).product();
+        for number in 0..all {
+            let (mut text, mut left) = (rest.to_owned(), number);
+            // The last name counts fastest.
+            for (name, count) in names.iter().rev() {
+                text = text.replace(&format!("{{{name}}}"), &(left % count).to_string());
+                left /= count;
+            }
+            out.push_str(&text);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::repeat;
+
+    #[test]
+    fn lines_are_repeated() {
+        let text = "fn main() {\n    @a @b let v{a}_{b} = {b}u;\n    @workgroup\n}\n";
+        let want = "fn main() {\nlet v0_0 = 0u;\nlet v0_1 = 1u;\nlet v1_0 = 0u;\nlet v1_1 = 1u;\n    @workgroup\n}\n";
+        assert_eq!(repeat(text, &[("a", 2), ("b", 2)]), want);
     }
 }

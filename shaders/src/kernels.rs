@@ -59,7 +59,10 @@ pub fn norm(residual: bool, normed: Normed, stride: usize, reduce: Reduce) -> Ke
         store = ("stored", include_str!("../wgsl/norm_store.wgsl"));
     }
     if normed == Normed::Int8 {
-        parts = parts.bind("values", Write, "array<u32>").bind("scales", Write, "array<vec2<f32>>");
+        parts = parts
+            .bind("values", Write, "array<u32>")
+            .bind("scales", Write, "array<vec2<f32>>")
+            .snippet("", include_str!("../wgsl/eight.wgsl"));
         store = ("stored_int8", include_str!("../wgsl/norm_store_int8.wgsl"));
     }
     reduce
@@ -145,8 +148,9 @@ impl Attention {
         [32, 16, 8, 4].into_iter().filter(|l| *l <= subgroup).find(fits)
     }
 
-    /// For one row a workgroup, where the device has subgroups of at least `lanes` invocations; with
-    /// `int8` the result is left in bytes as well, where the positions are in one part.
+    /// For one row and one head a workgroup, where the device has subgroups of at least `lanes`
+    /// invocations; with `int8` the result is left in bytes as well, where the positions are in one
+    /// part.
     pub fn one(self, lanes: usize, int8: bool) -> Kernel {
         let units = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8;
         let parts = self
@@ -197,7 +201,7 @@ impl Attention {
             .bind("a", Write, "array<f32>")
             .snippet("", MATH)
             .snippet("", include_str!("../wgsl/matrix_16.wgsl"))
-            .kernel(include_str!("../wgsl/attention_matrix.wgsl"))
+            .repeated(include_str!("../wgsl/attention_matrix.wgsl"), &[("f", self.head_dim / 64)])
     }
 
     fn parts(self, file: &str, workgroup: usize) -> Parts {
@@ -233,12 +237,16 @@ fn kept(parts: Parts, int8: bool) -> Parts {
         .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
 }
 
+/// Parts that positions are split into at most.
+pub const MAX_PARTS: usize = 64;
+
 /// Puts the parts of attention together: one workgroup for each row and head. With `int8` the result
 /// is left in bytes as well.
 pub fn merge(head_dim: usize, int8: bool) -> Kernel {
     let parts = Parts::new("merge")
         .u32("HEAD", head_dim)
-        .u32("WORKGROUP", 128)
+        .u32("WORKGROUP", 256)
+        .u32("MOST", MAX_PARTS)
         .definition(Attend::WGSL)
         .definition(Pass::WGSL)
         .bind("p", Uniform, "Attend")

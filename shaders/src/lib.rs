@@ -16,7 +16,9 @@ mod tower;
 
 pub use compose::{Access, Binding, Kernel, Needs};
 pub use format::{CacheFormat, Format};
-pub use kernels::{Attention, Normed, Rope, argmax, argmax_last, copy, embed, gather, merge, norm};
+pub use kernels::{
+    Attention, MAX_PARTS, Normed, Rope, argmax, argmax_last, copy, embed, gather, merge, norm,
+};
 pub use matmul::{Few, Many, Matmul, Output, Prepare};
 pub use reduce::Reduce;
 pub use top::Top;

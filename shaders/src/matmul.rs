@@ -297,7 +297,10 @@ impl Matmul {
                 self.ends(parts, many.prepare())
                     .snippet("", include_str!("../wgsl/matrix_16.wgsl"))
                     .snippet("", self.format.half())
-                    .kernel(include_str!("../wgsl/matmul_matrix_16.wgsl"))
+                    .repeated(
+                        include_str!("../wgsl/matmul_matrix_16.wgsl"),
+                        &[("f", tile.0 / 32), ("t", tile.1 / 32)],
+                    )
             }
         }
     }

@@ -62,7 +62,7 @@ fn all() -> Vec<Kernel> {
                     for (lanes, int8) in
                         lanes.into_iter().flatten().flat_map(|l| int8.iter().map(move |i| (l, *i)))
                     {
-                        out.push(attention.one(lanes, int8));
+                        out.push(Attention { heads: 1, ..attention }.one(lanes, int8));
                     }
                 }
             }

@@ -10,7 +10,6 @@
 const QUERIES: u32 = HEADS * ROWS; // 32
 const KEYS: u32 = 64u;
 const FEATURES: u32 = HEAD / 4u; // of a subgroup
-const TILES: u32 = FEATURES / 16u;
 const Q_STRIDE: u32 = HEAD / 4u + 2u; // in groups of four, neighbouring rows in different banks
 const P_STRIDE: u32 = KEYS / 4u + 2u;
 const S_STRIDE: u32 = KEYS + 4u;
@@ -34,21 +33,21 @@ fn first_seen(row: Row) -> u32 {
 fn multiply_keys(cache: u32, first: u32, subgroup: u32) {
     let quarter = min(subgroup, 3u);
     let slot = cache + (first + 16u * quarter) % p.slots;
-    var found: array<MatrixC, 2>;
+    var found0: MatrixC;
+    var found1: MatrixC;
     for (var f = 0u; f < HEAD / 16u; f++) {
         let keys = coopLoad<MatrixB>(&k[slot * (HEAD / 4u) + 4u * f], HEAD / 4u);
-        for (var half = 0u; half < 2u; half++) {
-            let some = coopLoadT<MatrixA>(&queries[16u * half * Q_STRIDE + 4u * f], Q_STRIDE);
-            found[half] = coopMultiplyAdd(some, keys, found[half]);
-        }
+        let some = coopLoadT<MatrixA>(&queries[4u * f], Q_STRIDE);
+        let others = coopLoadT<MatrixA>(&queries[16u * Q_STRIDE + 4u * f], Q_STRIDE);
+        found0 = coopMultiplyAdd(some, keys, found0);
+        found1 = coopMultiplyAdd(others, keys, found1);
     }
-    for (var half = 0u; half < 2u; half++) {
-        let mine = 16u * half * S_STRIDE + 16u * quarter;
-        let idle = subgroup > 3u;
-        let to = select(mine, QUERIES * S_STRIDE, idle);
-        let stride = select(S_STRIDE, 16u, idle);
-        coopStoreT(found[half], &scores[to], stride);
-    }
+    let idle = subgroup > 3u;
+    let stride = select(S_STRIDE, 16u, idle);
+    let first_half = select(16u * quarter, QUERIES * S_STRIDE, idle);
+    let second_half = select(16u * S_STRIDE + 16u * quarter, QUERIES * S_STRIDE, idle);
+    coopStoreT(found0, &scores[first_half], stride);
+    coopStoreT(found1, &scores[second_half], stride);
     workgroupBarrier();
 }
 
@@ -57,6 +56,20 @@ fn score(query: u32, c: u32, factor: f32) -> f32 {
     let s = scores[query * S_STRIDE + c] * factor;
     if p.softcap != 0.0 { return softcap(s, p.softcap); }
     return s;
+}
+
+// What lies in `scores` at the end: queries from `first` on, matrix f of each subgroup's features.
+fn leave(first: u32, f: u32, t0: u32, head0: u32, i: u32) {
+    workgroupBarrier();
+    for (var c = i; c < 1024u; c += WORKGROUP) {
+        let query = first + c % 256u / 16u;
+        let t = t0 + query / HEADS;
+        let feature = c / 256u * FEATURES + f * 16u + c % 16u;
+        if t < batch.n {
+            a[t * p.stride + (head0 + query % HEADS) * HEAD + feature] = scores[c] / totals[query];
+        }
+    }
+    workgroupBarrier();
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -114,7 +127,8 @@ fn main(
     workgroupBarrier();
 
     var total = 0.0;
-    var sums: array<MatrixC, 2u * TILES>;
+    @f var low{f}: MatrixC;
+    @f var high{f}: MatrixC;
     for (var first = part.x; first < part.y; first += KEYS) {
         multiply_keys(cache, first, subgroup);
         for (var c = i % PARTS; c < KEYS / 4u; c += PARTS) {
@@ -132,12 +146,10 @@ fn main(
             let slot = cache + (first + 16u * n) % p.slots;
             let w = coopLoadT<MatrixA>(&weights[4u * n], P_STRIDE);
             let z = coopLoadT<MatrixA>(&weights[16u * P_STRIDE + 4u * n], P_STRIDE);
-            for (var f = 0u; f < TILES; f++) {
-                let feature = quarter * FEATURES + 16u * f;
-                let values = coopLoadT<MatrixB>(&v[slot * (HEAD / 4u) + feature / 4u], HEAD / 4u);
-                sums[f] = coopMultiplyAdd(w, values, sums[f]);
-                sums[TILES + f] = coopMultiplyAdd(z, values, sums[TILES + f]);
-            }
+            let at = slot * (HEAD / 4u) + quarter * FEATURES / 4u;
+            @f let values{f} = coopLoadT<MatrixB>(&v[at + 4u * {f}u], HEAD / 4u);
+            @f low{f} = coopMultiplyAdd(w, values{f}, low{f});
+            @f high{f} = coopMultiplyAdd(z, values{f}, high{f});
         }
     }
     exchange[i] = total;
@@ -150,18 +162,6 @@ fn main(
     workgroupBarrier();
 
     // A matrix of each subgroup at a time through workgroup memory.
-    for (var m = 0u; m < 2u * TILES; m++) {
-        coopStoreT(sums[m], &scores[256u * min(subgroup, 4u)], 16u);
-        workgroupBarrier();
-        for (var c = i; c < 1024u; c += WORKGROUP) {
-            let at_query = m / TILES * 16u + c % 256u / 16u;
-            let t = t0 + at_query / HEADS;
-            let feature = c / 256u * FEATURES + m % TILES * 16u + c % 16u;
-            if t < batch.n {
-                let to = t * p.stride + (head0 + at_query % HEADS) * HEAD + feature;
-                a[to] = scores[c] / totals[at_query];
-            }
-        }
-        workgroupBarrier();
-    }
+    @f coopStoreT(low{f}, &scores[256u * min(subgroup, 4u)], 16u); leave(0u, {f}u, t0, head0, i);
+    @f coopStoreT(high{f}, &scores[256u * min(subgroup, 4u)], 16u); leave(16u, {f}u, t0, head0, i);
 }

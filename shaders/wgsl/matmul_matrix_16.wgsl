@@ -28,6 +28,21 @@ fn x_at(t0: u32, c: u32, step: u32) -> u32 {
     return t * p.x_stride + step * (DEPTH / 4u) + c % (DEPTH / 4u);
 }
 
+// What lies in `results`: matrix (t, f) of each block.
+fn leave(t_matrix: u32, f_matrix: u32, row0: u32, t0: u32, i: u32) {
+    workgroupBarrier();
+    for (var c = i; c < 512u; c += WORKGROUP) {
+        let quarter = c / 128u;
+        let t = t0 + quarter / 2u * BLOCK_T * 16u + t_matrix * 16u + c % 128u / 8u;
+        let row = row0 + quarter % 2u * BLOCK_F * 16u + f_matrix * 16u + c % 8u * 2u;
+        if t < batch.n {
+            let scale = x_scales[batch.first + t] / p.factor;
+            output(t, row, results[2u * c] * scale, results[2u * c + 1u] * scale);
+        }
+    }
+    workgroupBarrier();
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -42,7 +57,7 @@ fn main(
     let block = min(subgroup, 3u);
     let across = block % 2u * BLOCK_F * 16u; // features
     let down = block / 2u * BLOCK_T * 16u; // rows of x
-    var sum: array<MatrixC, BLOCK_F * BLOCK_T>;
+    @t @f var sum{t}_{f}: MatrixC;
     var words: array<vec4<u32>, W_EACH>;
     var factors: array<f32, W_EACH>;
     var values: array<vec4<f16>, X_EACH>;
@@ -77,32 +92,12 @@ fn main(
         for (var k = 0u; k < X_EACH; k++) { values[k] = x[x_at(t0, k * WORKGROUP + i, next)]; }
         for (var k = 0u; k < DEPTH / 16u; k++) {
             // Rows of x lie along a matrix's rows, features along its columns.
-            var w: array<MatrixB, BLOCK_F>;
-            for (var b = 0u; b < BLOCK_F; b++) {
-                w[b] = coopLoad<MatrixB>(&weights[(across + b * 16u) * STRIDE + 4u * k], STRIDE);
-            }
-            for (var a = 0u; a < BLOCK_T; a++) {
-                let v = coopLoadT<MatrixA>(&inputs[(down + a * 16u) * STRIDE + 4u * k], STRIDE);
-                for (var b = 0u; b < BLOCK_F; b++) {
-                    sum[a * BLOCK_F + b] = coopMultiplyAdd(v, w[b], sum[a * BLOCK_F + b]);
-                }
-            }
+            @f let w{f} = coopLoad<MatrixB>(&weights[(across + {f}u * 16u) * STRIDE + 4u * k], STRIDE);
+            @t let v{t} = coopLoadT<MatrixA>(&inputs[(down + {t}u * 16u) * STRIDE + 4u * k], STRIDE);
+            @t @f sum{t}_{f} = coopMultiplyAdd(v{t}, w{f}, sum{t}_{f});
         }
         workgroupBarrier();
     }
     // A matrix of each block at a time through workgroup memory.
-    for (var m = 0u; m < BLOCK_F * BLOCK_T; m++) {
-        coopStoreT(sum[m], &results[min(subgroup, 4u) * 256u], 16u);
-        workgroupBarrier();
-        for (var c = i; c < 512u; c += WORKGROUP) {
-            let quarter = c / 128u;
-            let t = t0 + quarter / 2u * BLOCK_T * 16u + m / BLOCK_F * 16u + c % 128u / 8u;
-            let row = row0 + quarter % 2u * BLOCK_F * 16u + m % BLOCK_F * 16u + c % 8u * 2u;
-            if t < batch.n {
-                let scale = x_scales[batch.first + t] / p.factor;
-                output(t, row, results[2u * c] * scale, results[2u * c + 1u] * scale);
-            }
-        }
-        workgroupBarrier();
-    }
+    @t @f coopStoreT(sum{t}_{f}, &results[min(subgroup, 4u) * 256u], 16u); leave({t}u, {f}u, row0, t0, i);
 }

@@ -26,6 +26,24 @@ fn run(workgroup: u32, i: u32) {
                 scale[b * ROWS + r] = select(0.0, scale_of(at[r] + place), c < PIECES);
             }
         }
+        if TOKENS == 1u {
+            // One row of x is asked for as well before any of it is needed.
+            var v: array<Block, BATCH>;
+            var xs: array<vec2<f32>, BATCH>;
+            for (var b = 0u; b < BATCH; b++) {
+                let block = start[0] + min(first + b * LANES + lane, PIECES - 1u) * PIECE / 32u;
+                v[b] = Block(x[2u * block], x[2u * block + 1u]);
+                xs[b] = x_scales[block];
+            }
+            for (var b = 0u; b < BATCH; b++) {
+                let place = min(first + b * LANES + lane, PIECES - 1u);
+                for (var r = 0u; r < ROWS; r++) {
+                    let found = products(piece[b * ROWS + r], place, v[b], xs[b].y);
+                    sum[r * TOKENS] += scale[b * ROWS + r] * xs[b].x * found;
+                }
+            }
+            continue;
+        }
         for (var b = 0u; b < BATCH; b++) {
             let place = min(first + b * LANES + lane, PIECES - 1u);
             for (var t = 0u; t < TOKENS; t++) {

@@ -5,8 +5,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     run(workgroup.x, i);
 }
 
-// The sum over the workgroup.
-fn total(v: f32, i: u32) -> f32 {
+// The sum over the workgroup; `which` is another from call to call.
+fn total(v: f32, i: u32, which: u32) -> f32 {
     sums[i] = v;
     workgroupBarrier();
     for (var step = 128u; step > 0u; step /= 2u) {

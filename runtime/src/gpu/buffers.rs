@@ -1,7 +1,7 @@
 //! What a pass works on, allocated once a session.
 
 use shaders::params::{Pass, Row};
-use shaders::{COLS_PAD, CacheFormat, HEAD_PAD};
+use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS};
 
 use super::device::Device;
 use super::error::GpuError;
@@ -9,9 +9,8 @@ use super::prepare::Prepared;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 
-/// Rows whose attention may be split, and the most parts it is split into.
+/// Rows whose attention may be split.
 pub(super) const SPLIT_ROWS: usize = 8;
-pub(super) const MAX_SPLITS: usize = 64;
 
 /// Which rows an operation is for: all of the batch, or those whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +98,8 @@ impl Buffers {
             qkv: floats("qkv", w.qkv),
             q: floats("q", w.q),
             a: floats("a", w.a),
-            parts: device.storage(
-                "parts",
-                (SPLIT_ROWS * c.heads * MAX_SPLITS * (c.head_dim + 2) * 4) as u64,
-            ),
+            parts: device
+                .storage("parts", (SPLIT_ROWS * c.heads * MAX_PARTS * (c.head_dim + 2) * 4) as u64),
             o: floats("o", w.hidden),
             g: floats("g", w.g),
             prepared: Prepared::new(device, rows, w.hidden.max(w.a)),

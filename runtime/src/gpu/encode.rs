@@ -1,10 +1,8 @@
 //! The forward pass, encoded.
 
-use shaders::Attention;
-
 use super::Gpu;
 use super::buffers::Which;
-use super::layer::DeviceLayer;
+use super::layer::{AttendOp, DeviceLayer};
 use super::ops::{Grid, MatOp, NormOps, Op};
 use super::pipelines::Compiled;
 use crate::backend::Backend;
@@ -201,8 +199,7 @@ impl Backend for Encoder<'_> {
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
         let many = splits == 1 && self.together && self.n() > 1;
-        let (heads, _) = Attention::shape(c.heads / c.kv_heads, many);
-        let (rows, op) = &here.attend[usize::from(many)];
+        let AttendOp { heads, rows, op } = &here.attend[usize::from(many)];
         self.op(op, [c.heads / heads, self.n().div_ceil(*rows), splits]);
         if splits > 1 {
             self.op(&here.merge, [self.n(), c.heads, 1]);

@@ -1,7 +1,7 @@
 //! One layer on the device: its weights, its cache and its operations.
 
 use shaders::params::{Attend, Norm, Rope as RopeParams};
-use shaders::{Attention, Many, Output, Rope};
+use shaders::{Attention, Kernel, Many, Output, Rope};
 
 use super::buffers::{Buffers, Which, cache_buffer, cache_format, device_slots};
 use super::device::Device;
@@ -21,13 +21,27 @@ pub(super) struct DeviceLayer {
     pub(super) attn_norm: NormOps,
     pub(super) qkv: MatOp,
     pub(super) rope: Op,
-    /// For few rows, then for many of one sequence; with the rows of a workgroup.
-    pub(super) attend: [(usize, Op); 2],
+    /// For few rows, then for many of one sequence.
+    pub(super) attend: [AttendOp; 2],
     pub(super) merge: Op,
     pub(super) attn_out: MatOp,
     pub(super) ffn_norm: NormOps,
     pub(super) gate_up: MatOp,
     pub(super) down: MatOp,
+}
+
+/// Attention, with the heads and rows of a workgroup.
+pub(super) struct AttendOp {
+    pub(super) heads: usize,
+    pub(super) rows: usize,
+    pub(super) op: Op,
+}
+
+impl AttendOp {
+    fn new(device: &Device, shape: Attention, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Self {
+        let op = Op::new(device, kernel, buffers);
+        AttendOp { heads: shape.heads, rows: shape.rows, op }
+    }
 }
 
 /// Bytes of a layer's weights and cache on a device.
@@ -180,7 +194,7 @@ impl<'b> Maker<'b> {
         kind: usize,
         [k, v]: [&wgpu::Buffer; 2],
         int8: bool,
-    ) -> ([(usize, Op); 2], Op, InBytes) {
+    ) -> ([AttendOp; 2], Op, InBytes) {
         let (device, b) = (self.device, self.buffers);
         let cache = cache_format(self.cache);
         let p = device.uniform(&Attend {
@@ -202,20 +216,22 @@ impl<'b> Maker<'b> {
         let int8 = int8 && lanes.is_some() && c.head_dim.is_multiple_of(32);
         let bytes = b.prepared.as_ref().filter(|_| int8).map(|to| to.buffers());
         let with_bytes = |buffers: &[_]| [buffers, bytes.as_ref().map_or(&[], |b| &b[..])].concat();
-        let few = match lanes {
-            Some(lanes) => Op::new(device, &shape(false).one(lanes, int8), &with_bytes(&buffers)),
-            None => Op::new(device, &shape(false).kernel(), &buffers),
+        let few = match (shape(false), lanes) {
+            (shape, Some(lanes)) => {
+                let kernel = Attention { heads: 1, ..shape }.one(lanes, int8);
+                AttendOp { heads: 1, rows: 1, op: Op::new(device, &kernel, &with_bytes(&buffers)) }
+            }
+            (shape, None) => AttendOp::new(device, shape, &shape.kernel(), &buffers),
         };
         // Cooperative matrices take more rows at once.
-        let (rows, many) = match (device.features.matrix, shape(true).by_matrices()) {
+        let many = match (device.features.matrix, shape(true).by_matrices()) {
             (Some((16, workgroup)), Some(by)) => {
-                (by.rows, Op::new(device, &by.matrix(workgroup as usize), &buffers[..7]))
+                AttendOp::new(device, by, &by.matrix(workgroup as usize), &buffers[..7])
             }
-            _ => (shape(true).rows, Op::new(device, &shape(true).kernel(), &buffers)),
+            _ => AttendOp::new(device, shape(true), &shape(true).kernel(), &buffers),
         };
         let merge = shaders::merge(c.head_dim, int8);
         let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
-        let attend = [(1, few), (rows, many)];
-        (attend, merge, if int8 { InBytes::One } else { InBytes::Never })
+        ([few, many], merge, if int8 { InBytes::One } else { InBytes::Never })
     }
 }

@@ -2,7 +2,7 @@
 
 use shaders::params::{Pass, Row};
 
-use super::buffers::{MAX_SPLITS, SPLIT_ROWS, Which};
+use super::buffers::{SPLIT_ROWS, Which};
 use super::encode::{Encoder, Shape};
 use super::{Gpu, GpuError};
 use crate::batch::Batch;
@@ -182,7 +182,7 @@ pub(super) fn split(c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
         _ => usize::MAX,
     };
     let seen = rows.iter().map(|r| (r.end as usize).min(window)).max().unwrap_or(1);
-    seen.div_ceil(PART).clamp(1, MAX_SPLITS) as u32
+    seen.div_ceil(PART).clamp(1, shaders::MAX_PARTS) as u32
 }
 
 /// Rows of `width` floats, the first `hidden` of each.

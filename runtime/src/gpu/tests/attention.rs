@@ -165,7 +165,11 @@ fn check_attention(
     let (values, scales) = (device.storage("values", outputs as u64), {
         device.storage("scales", outputs as u64 / 4)
     });
-    let kernel = lanes.map_or_else(|| attention.kernel(), |lanes| attention.one(lanes, int8));
+    let heads = if lanes.is_some() { 1 } else { heads };
+    let kernel = match lanes {
+        Some(lanes) => Attention { heads, ..attention }.one(lanes, int8),
+        None => attention.kernel(),
+    };
     let mut buffers = vec![&p, &pass, &rows_buffer, &q_buffer, &k_buffer, &v_buffer, &a, &parts];
     let by = attention.by_matrices().filter(|_| many);
     let (kernel, block) = match (device.features.matrix, by) {
