@@ -42,9 +42,28 @@ impl Rope {
         let head_dim = out.len();
         let (cos, sin) = out.split_at_mut(head_dim / 2);
         for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
-            let freq = 1.0 / self.base.powf((2 * i) as f32 / head_dim as f32);
-            (*sin, *cos) = (pos as f32 * (freq * self.scale)).sin_cos();
+            (*sin, *cos) = (pos as f32 * self.frequency(i, head_dim)).sin_cos();
         }
+    }
+
+    /// The angle of pair `i` at position 1.
+    fn frequency(&self, i: usize, head_dim: usize) -> f32 {
+        (1.0 / self.base.powf((2 * i) as f32 / head_dim as f32)) * self.scale
+    }
+
+    /// The angles of all pairs at position 1, for [`angles_at`].
+    #[cfg(feature = "gpu")]
+    pub(crate) fn frequencies(&self, head_dim: usize) -> Vec<f32> {
+        (0..head_dim / 2).map(|i| self.frequency(i, head_dim)).collect()
+    }
+}
+
+/// As [`Rope::angles`], from its frequencies.
+#[cfg(feature = "gpu")]
+pub(crate) fn angles_at(frequencies: &[f32], pos: usize, out: &mut [f32]) {
+    let (cos, sin) = out.split_at_mut(frequencies.len());
+    for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies) {
+        (*sin, *cos) = (pos as f32 * frequency).sin_cos();
     }
 }
 

@@ -291,7 +291,10 @@ impl Matmul {
                     return self
                         .ends(parts, many.prepare())
                         .snippet("", include_str!("../wgsl/matrix_8.wgsl"))
-                        .kernel(include_str!("../wgsl/matmul_matrix.wgsl"));
+                        .repeated(
+                            include_str!("../wgsl/matmul_matrix.wgsl"),
+                            &[("a", 4), ("b", 4)],
+                        );
                 }
                 let parts = parts.u32("TILE_F", tile.0).u32("TILE_T", tile.1);
                 self.ends(parts, many.prepare())

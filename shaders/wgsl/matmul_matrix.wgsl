@@ -6,11 +6,25 @@ const TILE: u32 = 64u;
 const DEPTH: u32 = 32u;
 const STRIDE: u32 = DEPTH + 8u; // neighbouring rows in different banks, at 16 bytes
 const BLOCK: u32 = 32u;
-const SIDE: u32 = BLOCK / SIZE; // matrices along a block
 
 var<workgroup> weights: array<f16, TILE * STRIDE>;
 var<workgroup> inputs: array<f16, TILE * STRIDE>;
 var<workgroup> results: array<f32, 4u * SIZE * SIZE>;
+
+// What lies in `results`: matrix (a, b) of `blocks` blocks from block0 on.
+fn leave(a: u32, b: u32, block0: u32, blocks: u32, row0: u32, t0: u32, i: u32) {
+    workgroupBarrier();
+    for (var c = i; c < blocks * SIZE * SIZE / 2u; c += WORKGROUP) {
+        let quarter = block0 + c / (SIZE * SIZE / 2u);
+        let t = t0 + quarter / 2u * BLOCK + a * SIZE + c % (SIZE * SIZE / 2u) / (SIZE / 2u);
+        let row = row0 + quarter % 2u * BLOCK + b * SIZE + c % (SIZE / 2u) * 2u;
+        if t < batch.n {
+            let scale = x_scales[batch.first + t] / p.factor;
+            output(t, row, results[2u * c] * scale, results[2u * c + 1u] * scale);
+        }
+    }
+    workgroupBarrier();
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -28,7 +42,7 @@ fn main(
         let block = min(block0 + subgroup, 3u);
         let down = block / 2u * BLOCK; // rows of x
         let across = block % 2u * BLOCK; // features
-        var sum: array<MatrixC, SIDE * SIDE>;
+        @a @b var sum{a}_{b}: MatrixC;
         for (var step = 0u; step < steps; step++) {
             for (var c = i; c < TILE * (32u / PIECE); c += WORKGROUP) {
                 let row = c / (32u / PIECE);
@@ -59,30 +73,13 @@ fn main(
             workgroupBarrier();
             for (var k = 0u; k < DEPTH; k += SIZE) {
                 // Rows of x lie along a matrix's rows, features along its columns.
-                for (var a = 0u; a < SIDE; a++) {
-                    let v = coopLoadT<MatrixA>(&inputs[(down + a * SIZE) * STRIDE + k], STRIDE);
-                    for (var b = 0u; b < SIDE; b++) {
-                        let w = coopLoad<MatrixB>(&weights[(across + b * SIZE) * STRIDE + k], STRIDE);
-                        sum[a * SIDE + b] = coopMultiplyAdd(v, w, sum[a * SIDE + b]);
-                    }
-                }
+                @b let w{b} = coopLoad<MatrixB>(&weights[(across + {b}u * SIZE) * STRIDE + k], STRIDE);
+                @a let v{a} = coopLoadT<MatrixA>(&inputs[(down + {a}u * SIZE) * STRIDE + k], STRIDE);
+                @a @b sum{a}_{b} = coopMultiplyAdd(v{a}, w{b}, sum{a}_{b});
             }
             workgroupBarrier();
         }
         // A matrix of each block at a time through workgroup memory.
-        for (var m = 0u; m < SIDE * SIDE; m++) {
-            coopStoreT(sum[m], &results[min(subgroup, 3u) * SIZE * SIZE], SIZE);
-            workgroupBarrier();
-            for (var c = i; c < min(subgroups, 4u - block0) * SIZE * SIZE / 2u; c += WORKGROUP) {
-                let quarter = block0 + c / (SIZE * SIZE / 2u);
-                let t = t0 + quarter / 2u * BLOCK + m / SIDE * SIZE + c % (SIZE * SIZE / 2u) / (SIZE / 2u);
-                let row = row0 + quarter % 2u * BLOCK + m % SIDE * SIZE + c % (SIZE / 2u) * 2u;
-                if t < batch.n {
-                    let scale = x_scales[batch.first + t] / p.factor;
-                    output(t, row, results[2u * c] * scale, results[2u * c + 1u] * scale);
-                }
-            }
-            workgroupBarrier();
-        }
+        @a @b coopStoreT(sum{a}_{b}, &results[min(subgroup, 3u) * SIZE * SIZE], SIZE); leave({a}u, {b}u, block0, min(subgroups, 4u - block0), row0, t0, i);
     }
 }

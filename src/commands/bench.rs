@@ -124,6 +124,9 @@ struct Bench {
 /// How long one measurement of a ceiling takes.
 pub(super) const CEILING: Duration = Duration::from_millis(100);
 
+/// How long a GPU works before it is measured.
+const GPU_WARM_UP: Duration = Duration::from_millis(1500);
+
 /// Tokens that are decoded between two looks at what memory gives.
 const SLICE: usize = 8;
 
@@ -183,6 +186,13 @@ impl Bench {
             #[cfg(feature = "gpu")]
             kernels: Vec::new(),
         };
+        // A GPU that had nothing to do takes up to a second to be as fast as it is.
+        let start = Instant::now();
+        while self.gpu().is_some() && start.elapsed() < GPU_WARM_UP {
+            self.fill(depth)?;
+            self.run(test)?;
+            self.filled = None;
+        }
         for repetition in 0..=self.repetitions {
             self.fill(depth)?;
             #[cfg(feature = "gpu")]

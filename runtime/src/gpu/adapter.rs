@@ -188,8 +188,9 @@ impl Adapter {
         features.set(wgpu::Features::SHADER_F16, needs.f16);
         features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, needs.matrices);
         let experimental_features = match needs.matrices {
-            // SAFETY: asked for by name only (`Features::of` never does). The kernel loads and stores
-            // matrices that lie within its own arrays, in uniform control flow.
+            // SAFETY: the kernels load and store matrices that lie within their own arrays and, in
+            // attention, within the cache, in uniform control flow; a device that gets them wrong is
+            // found out before they are used (`trial`).
             true => unsafe { wgpu::ExperimentalFeatures::enabled() },
             false => wgpu::ExperimentalFeatures::disabled(),
         };
@@ -213,7 +214,7 @@ impl Adapter {
             .zip(wgpu::util::pipeline_cache_key(&self.info))
             .map(|(folder, file)| folder.join(file));
         let device = Device::new(name, self.is_real(), memory, used, max_binding, device, queue);
-        let device = device.keeping(kept);
+        let device = device.keeping(kept).tried();
         Ok(Arc::new(if options.profile { device.profiled() } else { device }))
     }
 }

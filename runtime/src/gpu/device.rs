@@ -14,6 +14,7 @@ use super::kept::Kept;
 use super::ops::Op;
 use super::pipelines::Pipelines;
 use super::profile::{KernelTime, Profile};
+use super::trial::matrices_fail;
 
 /// The first failure that nobody was there to receive.
 type Failure = Arc<Mutex<Option<(bool, String)>>>;
@@ -37,6 +38,8 @@ pub struct Device {
     failure: Failure,
     pub(crate) pipelines: Pipelines,
     pub(super) profile: Option<Profile>,
+    /// What was asked for and is not used, and why.
+    doubt: Option<String>,
 }
 
 impl fmt::Debug for Device {
@@ -74,6 +77,7 @@ impl Device {
             failure,
             pipelines,
             profile: None,
+            doubt: None,
         }
     }
 
@@ -81,6 +85,22 @@ impl Device {
     pub(super) fn keeping(mut self, file: Option<PathBuf>) -> Self {
         self.pipelines.kept = file.map(|file| Kept::open(&self.device, file));
         self
+    }
+
+    /// The device, without cooperative matrices if they do not work.
+    pub(super) fn tried(mut self) -> Self {
+        if self.features.matrix.is_some()
+            && let Some(why) = matrices_fail(&self)
+        {
+            self.features.matrix = None;
+            self.doubt = Some(format!("cooperative matrices are not used: {why}"));
+        }
+        self
+    }
+
+    /// What was asked for and is not used, and why.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        self.doubt.as_deref()
     }
 
     /// The device, with timestamps around each dispatch.

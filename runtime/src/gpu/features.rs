@@ -47,14 +47,14 @@ impl Features {
     /// What is used where nobody says otherwise.
     ///
     /// Products of bytes only where the driver says that it has an instruction for them: made of
-    /// others they cost more than they save. Cooperative matrices not at all: they are experimental
-    /// in wgpu, and no hardware has run these kernels yet.
+    /// others they cost more than they save. Cooperative matrices where they pass a trial when the
+    /// device is opened.
     pub fn of(offers: &Offers) -> Self {
         Features {
             subgroup: offers.subgroups.map(|(least, _)| least),
             dot4: offers.dot4,
             f16: offers.f16,
-            matrix: None,
+            matrix: offers.matrix(),
         }
     }
 
@@ -193,9 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_used_except_matrices() {
+    fn what_is_there_is_used() {
         let used = Features::of(&rich());
-        assert_eq!(used.to_string(), "subgroup,dot4,f16");
+        assert_eq!(used.to_string(), "subgroup,dot4,f16,matrix");
+        assert!(matches!(used.many(Format::Q4_0), Many::Matrix { size: 16, .. }));
+        assert_eq!(used.few(Format::Q4_0), Many::Int8);
+        let used = Features { matrix: None, ..used };
         assert_eq!(used.many(Format::Q4_0), Many::Int8);
         assert_eq!(used.many(Format::Bf16), Many::Half);
         assert_eq!(used.many(Format::F32), Many::Float, "f32 weights keep what they have");

@@ -30,13 +30,14 @@ mod profile;
 mod tests;
 mod top;
 mod tower;
+mod trial;
 
 use std::sync::Arc;
 
 use shaders::Output;
 use shaders::params::Mat;
 
-use crate::config::{GemmaConfig, Rope};
+use crate::config::GemmaConfig;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use crate::weights::Layer;
@@ -70,8 +71,8 @@ pub struct Gpu {
     last_norm: NormOps,
     /// Where all layers are here.
     head: Option<MatOp>,
-    /// The different RoPEs of the model (at most two).
-    ropes: Vec<Rope>,
+    /// The frequencies of the model's different RoPEs (at most two).
+    ropes: Vec<Vec<f32>>,
     greedy: Greedy,
     /// For the k that was asked for last.
     top: Option<TopK>,
@@ -172,6 +173,7 @@ impl Gpu {
             true => vocabulary(&device, model, &buffers)?,
             false => (Vec::new(), None),
         };
+        let notes = device.doubt().map(str::to_owned).into_iter().chain(notes(model, n)).collect();
         let greedy = Greedy::new(&device, &buffers, weights.vocab());
         device.wait()?;
         tell(total, total);
@@ -183,12 +185,12 @@ impl Gpu {
             gather,
             last_norm,
             head,
-            ropes,
+            ropes: ropes.iter().map(|rope| rope.frequencies(c.head_dim)).collect(),
             greedy,
             top: None,
             cache: cache_format(cache),
             logits: Vec::new(),
-            notes: notes(model, n),
+            notes,
             dispatches: 0,
             buffers,
         })

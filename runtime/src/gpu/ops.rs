@@ -69,9 +69,9 @@ pub(super) struct MatOp {
     x_stride: usize,
     /// One row, left in bytes.
     one: Option<Op>,
-    /// For up to 1, 2, 4 and 8 rows, then for many by tiles of three sizes: compiled when first asked
+    /// For up to 1, 2, 4 and 8 rows, then for many by tiles of two sizes: compiled when first asked
     /// for.
-    pipelines: [OnceLock<Compiled>; 7],
+    pipelines: [OnceLock<Compiled>; 6],
 }
 
 /// A shard with the buffers of a matmul, for few rows and for many.
@@ -205,15 +205,14 @@ impl MatOp {
     /// there are enough to keep a large GPU busy.
     fn tiles(&self, n: usize) -> (Many, usize) {
         /// Workgroups that do.
-        const ENOUGH: usize = 192;
+        const ENOUGH: usize = 128;
         let Many::Matrix { size: 16, workgroup, .. } = self.ways[1] else {
             return (self.ways[1], 0);
         };
-        let tiles = [(128, 128), (128, 64), (64, 64)];
-        let enough =
-            |(f, t): &(usize, usize)| self.shards[0].rows.div_ceil(*f) * n.div_ceil(*t) >= ENOUGH;
-        let at = tiles.iter().position(enough).unwrap_or(2);
-        (Many::Matrix { size: 16, workgroup, tile: tiles[at] }, at)
+        let large = (128, 64);
+        let tiles = self.shards[0].rows.div_ceil(large.0) * n.div_ceil(large.1);
+        let (tile, at) = if tiles >= ENOUGH { (large, 1) } else { ((64, 64), 0) };
+        (Many::Matrix { size: 16, workgroup, tile }, at)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Passes: what is sent, what is run, what is read back.
 
+use rayon::prelude::*;
 use shaders::params::{Pass, Row};
 
 use super::buffers::{SPLIT_ROWS, Which};
 use super::encode::{Encoder, Shape};
 use super::{Gpu, GpuError};
 use crate::batch::Batch;
-use crate::config::GemmaConfig;
+use crate::config::{GemmaConfig, angles_at};
 use crate::forward::{forward, forward_part};
 use crate::model::Model;
 
@@ -133,10 +134,18 @@ impl Gpu {
             queue.write_buffer(&b.x[0], at, bytemuck::cast_slice(&x));
         }
         let mut angles = vec![0.0; n * 2 * c.head_dim];
-        for (row, out) in batch.rows.iter().zip(angles.chunks_exact_mut(2 * c.head_dim)) {
+        let of_row = |(row, out): (&crate::batch::Row, &mut [f32])| {
             for (rope, out) in self.ropes.iter().zip(out.chunks_exact_mut(c.head_dim)) {
-                rope.angles(row.pos, out);
+                angles_at(rope, row.pos, out);
             }
+        };
+        match n {
+            1 => of_row((&batch.rows[0], &mut angles)),
+            _ => batch
+                .rows
+                .par_iter()
+                .zip(angles.par_chunks_exact_mut(2 * c.head_dim))
+                .for_each(of_row),
         }
         queue.write_buffer(&b.angles, 0, bytemuck::cast_slice(&angles));
         let row = |place: usize| {

@@ -13,7 +13,9 @@ pub(super) fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
     let open = |words: &&str| match Features::parse(words, &offers, adapter.name()) {
         Ok(used) => {
             let options = DeviceOptions { features: Some(used), ..Default::default() };
-            Some(adapter.open(&options).unwrap())
+            let device = adapter.open(&options).unwrap();
+            assert_eq!(device.doubt(), None, "{words}");
+            Some(device)
         }
         Err(e) => {
             eprintln!("SKIPPED: {e}");
