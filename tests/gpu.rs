@@ -15,7 +15,7 @@ use common::{Golden, convert, convert_dir, logits, open, rms_error, worst_error}
 use quant::DType;
 use runtime::chat::Message;
 use runtime::generate::Generator;
-use runtime::gpu::{Device, DeviceOptions, GpuError};
+use runtime::gpu::{Device, DeviceOptions, Features, GpuError};
 use runtime::sampler::{Sampler, SamplingParams};
 use runtime::vision::ImageRows;
 use runtime::{KvType, Model, Prompt, RuntimeError, Session, SessionOptions};
@@ -459,11 +459,11 @@ fn tokens_sent_ahead_harm_nothing() {
     assert_eq!(ahead.cache().len(0), 28, "to the end of the context");
 }
 
-/// About eight dispatches a layer for a token: qkv, rope, attention, its projection, residual and
+/// At most about eight dispatches a layer for a token: qkv, rope, attention, its projection, residual and
 /// norm, gate and up, down, residual and norm. Around them the embedding, the first norm, the rows
 /// that are wanted, and the head.
 #[test]
-fn a_token_costs_eight_dispatches_a_layer() {
+fn a_token_costs_at_most_eight_dispatches_a_layer() {
     let Some(device) = device() else { return };
     let model = demo(DType::Q4_0);
     let mut session = Session::new(model.clone(), &on(&device)).unwrap();
@@ -484,4 +484,19 @@ fn a_token_costs_eight_dispatches_a_layer() {
     let gpu = session.gpu().unwrap();
     assert!(gpu.dispatches() > 8 * layers + 6);
     assert_eq!(gpu.cost(&model, 206).unwrap().dispatches, gpu.dispatches());
+    // Where there are subgroups and products of bytes, and the cache is f16, it is five: the norms go
+    // with the matmuls after them, except in the last layer, rotation with attention.
+    let adapter = common::gpu::adapter().expect("it gave the device");
+    let Ok(used) = Features::parse("subgroup,dot4", &adapter.offers(), adapter.name()) else {
+        eprintln!("SKIPPED: {} has no subgroups", adapter.name());
+        return;
+    };
+    let options = DeviceOptions { features: Some(used), ..Default::default() };
+    let gpu = Some(adapter.open(&options).unwrap());
+    let options = SessionOptions { gpu, ..SessionOptions::default() };
+    let mut session = Session::new(model.clone(), &options).unwrap();
+    session.next_greedy(0, 8, &go).unwrap().expect("the whole model is there");
+    let gpu = session.gpu().unwrap();
+    assert_eq!(gpu.dispatches(), 5 * layers + 2 + 6);
+    assert_eq!(gpu.cost(&model, 0).unwrap().dispatches, gpu.dispatches());
 }

@@ -44,6 +44,7 @@ pub enum Normed {
 /// With `residual`: x += RMSNorm(o) · post. Then `normed`, of the new x. For rows `stride` floats apart.
 pub fn norm(residual: bool, normed: Normed, stride: usize, reduce: Reduce) -> Kernel {
     let mut parts = Parts::new("norm")
+        .u32("WORKGROUP", 256)
         .u32("PER", (stride / 4).div_ceil(256))
         .definition(Norm::WGSL)
         .bind("p", Uniform, "Norm")
@@ -158,8 +159,53 @@ impl Attention {
             .needs(Needs { subgroups: true, ..Needs::default() })
             .u32("LANES", lanes)
             .u32("AHEAD", (4 * lanes / units).max(1));
-        kept(parts, int8).kernel(include_str!("../wgsl/attention_one.wgsl"))
+        kept(parts, int8)
+            .snippet("", include_str!("../wgsl/attention_lanes.wgsl"))
+            .kernel(include_str!("../wgsl/attention_one.wgsl"))
     }
+
+    /// [`Rope::kernel`] and [`Attention::one`] in one, for a single row, which sees what is before it
+    /// and itself, over an f16 cache. One workgroup for each head and part of the positions.
+    pub fn with_rope(self, lanes: usize, normed: bool, int8: bool) -> Kernel {
+        let units = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8;
+        let parts = Parts::new("attention_rope")
+            .needs(Needs { subgroups: true, ..Needs::default() })
+            .u32("HEAD", self.head_dim)
+            .u32("PAD", self.head_dim.next_multiple_of(crate::HEAD_PAD))
+            .u32("WORKGROUP", 8 * lanes)
+            .u32("LANES", lanes)
+            .u32("AHEAD", (4 * lanes / units).max(1))
+            .definition(Attend::WGSL)
+            .definition(RopeParams::WGSL)
+            .definition(Pass::WGSL)
+            .definition(Row::WGSL)
+            .bind("p", Uniform, "Attend")
+            .bind("r", Uniform, "Rope")
+            .bind("batch", Uniform, "Pass")
+            .bind("rows", Read, "array<Row>")
+            .bind("angles", Read, "array<f32>")
+            .bind("qkv", Read, "array<f32>")
+            .bind("k", Write, self.cache.element())
+            .bind("v", Write, self.cache.element())
+            .bind("a", Write, "array<f32>")
+            .bind("parts", Write, "array<f32>");
+        let parts = match normed {
+            true => parts
+                .bind("weights", Read, "array<f32>")
+                .snippet("normed", include_str!("../wgsl/attention_rope_normed.wgsl")),
+            false => {
+                parts.snippet("not_normed", include_str!("../wgsl/attention_rope_not_normed.wgsl"))
+            }
+        };
+        kept(parts, int8)
+            .snippet("", MATH)
+            .snippet("", self.cache.wgsl())
+            .snippet("", include_str!("../wgsl/attention_lanes.wgsl"))
+            .kernel(include_str!("../wgsl/attention_rope.wgsl"))
+    }
+
+    /// Storage buffers that [`Attention::with_rope`] binds at most.
+    pub const ROPE_BUFFERS: usize = 10;
 
     /// One workgroup for each block of heads, block of rows and part of the positions.
     pub fn kernel(self) -> Kernel {

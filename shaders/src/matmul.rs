@@ -3,7 +3,7 @@
 use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::Format;
 use crate::kernels::{INT8, MATH, weights};
-use crate::params::{Mat, Pass};
+use crate::params::{Mat, Norm, Pass};
 use crate::reduce::Reduce;
 use Access::{Read, Uniform, Write};
 
@@ -142,6 +142,7 @@ impl Many {
     }
 }
 
+const CONCLUDE_NOTHING: &str = include_str!("../wgsl/conclude_nothing.wgsl");
 const SHARE_OUT: &str = include_str!("../wgsl/share_out.wgsl");
 
 /// How a kernel for few rows of x shares the work out.
@@ -179,13 +180,26 @@ impl Few {
 
     /// For [`Matmul::one_to_int8`]: 64 rows in a workgroup of 256.
     pub fn blocks(pieces: usize) -> Self {
-        let lanes = Few::new(1, 1, pieces).lanes;
+        let lanes = Few::new(1, 1, pieces).lanes.min(16);
         Few { tokens: 1, pieces, lanes, rows: lanes / 4, workgroup: 256 }
     }
 
-    /// With so many lanes.
-    pub fn with_lanes(self, lanes: usize) -> Self {
-        Few { lanes, ..self }
+    /// For [`Matmul::one_normed`] with results in f32: workgroups as large as leaves enough of them,
+    /// since each makes the norm for itself.
+    pub fn normed(rows: usize, pieces: usize) -> Self {
+        /// Workgroups that keep a large GPU busy.
+        const ENOUGH: usize = 96;
+        let few = Few { rows: 2, ..Few::new(1, rows, pieces) };
+        let sizes = [256, 128, 64].map(|workgroup| Few { workgroup, ..few });
+        let enough = |few: &Few| rows.div_ceil(few.workgroup_rows()) >= ENOUGH;
+        sizes.into_iter().find(enough).unwrap_or(sizes[2])
+    }
+
+    /// Bytes of workgroup memory of [`Matmul::one_normed`], for weights that lie in `format`.
+    pub fn normed_bytes(self, format: Format) -> usize {
+        let cols = self.pieces * format.piece();
+        let exchange = (cols / 4).next_multiple_of(self.workgroup) + 2 * self.workgroup;
+        cols + cols / 4 + 4 * (exchange + self.workgroup * self.rows) + 1024
     }
 
     /// Rows of weights of one workgroup.
@@ -211,8 +225,7 @@ impl Few {
     }
 
     fn end(self, parts: Parts, reduce: Reduce) -> Parts {
-        let nothing = include_str!("../wgsl/conclude_nothing.wgsl");
-        reduce.groups(parts.snippet("", SHARE_OUT).snippet("", nothing))
+        reduce.groups(parts.snippet("", SHARE_OUT).snippet("", CONCLUDE_NOTHING))
     }
 }
 
@@ -246,8 +259,8 @@ impl Matmul {
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
 
-    /// As [`Matmul::few_int8`] for one row of x and [`Output::Glu`], whose results are left in bytes as
-    /// well: `few` is [`Few::blocks`].
+    /// As [`Matmul::few_int8`] for one row of x and [`Output::Glu`], whose results are left in bytes:
+    /// `few` is [`Few::blocks`].
     pub fn one_to_int8(self, few: Few, reduce: Reduce) -> Kernel {
         let parts = few
             .parts("matvec_int8")
@@ -256,15 +269,59 @@ impl Matmul {
             .bind("p", Uniform, "Mat")
             .bind("batch", Uniform, "Pass")
             .bind("x", Read, "array<vec4<u32>>")
-            .bind("x_scales", Read, "array<vec2<f32>>")
-            .bind("y_values", Write, "array<u32>")
-            .bind("y_scales", Write, "array<vec2<f32>>");
-        let parts = weights(parts, self.format)
-            .snippet("", MATH)
-            .snippet("glu_int8", include_str!("../wgsl/output_glu_int8.wgsl"))
-            .snippet("", self.format.bytes())
-            .snippet("", SHARE_OUT);
+            .bind("x_scales", Read, "array<vec2<f32>>");
+        let parts = self.one_output(parts, true).snippet("", SHARE_OUT);
         reduce.groups(parts).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
+    }
+
+    /// For one row of x in f32, with what [`norm`](crate::norm) does before it: with `residual`, x +
+    /// RMSNorm(o) · post is made first. The new x is left beside the results, which are left in bytes
+    /// with `to_int8`. For devices with subgroups.
+    pub fn one_normed(self, few: Few, residual: bool, to_int8: bool) -> Kernel {
+        let parts = few
+            .parts("matvec_normed")
+            .definition(Mat::WGSL)
+            .definition(Pass::WGSL)
+            .definition(Norm::WGSL)
+            .bind("p", Uniform, "Mat")
+            .bind("batch", Uniform, "Pass")
+            .bind("n", Uniform, "Norm")
+            .bind("x", Read, "array<vec4<f32>>");
+        let parts = match residual {
+            true => parts
+                .bind("o", Read, "array<vec4<f32>>")
+                .bind("post", Read, "array<vec4<f32>>")
+                .snippet("residual", include_str!("../wgsl/normed_residual.wgsl")),
+            false => parts.snippet("alone", include_str!("../wgsl/normed_alone.wgsl")),
+        };
+        let parts =
+            parts.bind("weight", Read, "array<vec4<f32>>").bind("x_out", Write, "array<vec4<f32>>");
+        let parts = self
+            .one_output(parts, to_int8)
+            .snippet("", SHARE_OUT)
+            .snippet("", include_str!("../wgsl/eight.wgsl"));
+        Reduce::Subgroup.groups(parts).kernel(include_str!("../wgsl/matvec_normed.wgsl"))
+    }
+
+    /// Storage buffers that [`Matmul::one_normed`] binds at most.
+    pub const NORMED_BUFFERS: usize = 9;
+
+    /// Binds where one row's results go, in bytes or as they are, and the weights.
+    fn one_output(self, parts: Parts, to_int8: bool) -> Parts {
+        let parts = match to_int8 {
+            true => parts.bind("y_values", Write, "array<u32>").bind(
+                "y_scales",
+                Write,
+                "array<vec2<f32>>",
+            ),
+            false => parts.bind("y", Write, "array<f32>"),
+        };
+        let parts = weights(parts, self.format).snippet("", MATH).snippet("", self.format.bytes());
+        if to_int8 {
+            return parts.snippet("glu_int8", include_str!("../wgsl/output_glu_int8.wgsl"));
+        }
+        let (name, output) = self.output.wgsl();
+        parts.snippet(name, output).snippet("", CONCLUDE_NOTHING)
     }
 
     /// For many rows of `x`: tiles in workgroup memory.

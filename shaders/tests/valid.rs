@@ -29,7 +29,17 @@ fn all() -> Vec<Kernel> {
                         out.push(matmul.few_int8(few, reduce));
                     }
                 }
+                if format.scaled() && tokens == 1 && output == Output::Plain {
+                    for (rows, cols) in [(96, 64), (1536, 1152), (4096, 2560)] {
+                        let few = Few::normed(rows, cols / format.piece());
+                        out.extend([false, true].map(|r| matmul.one_normed(few, r, false)));
+                    }
+                }
                 if format.scaled() && tokens == 1 && output == Output::Glu {
+                    for cols in [64, 1152, 2560] {
+                        let few = Few::blocks(cols / format.piece());
+                        out.extend([false, true].map(|r| matmul.one_normed(few, r, true)));
+                    }
                     out.extend([3, 64, 80].map(|p| matmul.one_to_int8(Few::blocks(p), reduce)));
                 }
             }
@@ -62,7 +72,11 @@ fn all() -> Vec<Kernel> {
                     for (lanes, int8) in
                         lanes.into_iter().flatten().flat_map(|l| int8.iter().map(move |i| (l, *i)))
                     {
-                        out.push(Attention { heads: 1, ..attention }.one(lanes, int8));
+                        let one = Attention { heads: 1, ..attention };
+                        out.push(one.one(lanes, int8));
+                        if cache == CacheFormat::F16 {
+                            out.extend([false, true].map(|n| one.with_rope(lanes, n, int8)));
+                        }
                     }
                 }
             }
@@ -130,7 +144,11 @@ fn every_kernel_is_valid() {
         let [entry] = &module.entry_points[..] else { panic!("{}", kernel.name) };
         assert_eq!(entry.name, "main");
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", kernel.name);
-        assert!(kernel.bindings.len() <= 8 + 2, "{}: too many bindings", kernel.name);
+        assert!(
+            kernel.bindings.len() <= Attention::ROPE_BUFFERS + 3,
+            "{}: too many bindings",
+            kernel.name
+        );
     }
     println!("{} kernels", kernels.len());
 }

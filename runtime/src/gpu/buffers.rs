@@ -51,6 +51,9 @@ pub(super) struct Buffers {
     pub(super) rows: [wgpu::Buffer; 2],
     /// By [`Which`].
     pub(super) x: [wgpu::Buffer; 2],
+    /// One row of x: where it goes from a layer's first half to its second, where norms are made
+    /// together with the matmuls after them.
+    pub(super) x_between: wgpu::Buffer,
     /// By [`Which`], then for sliding and for global layers: they differ in the splits.
     pub(super) pass: [[wgpu::Buffer; 2]; 2],
     /// For the head, which takes some wanted rows at a time.
@@ -92,6 +95,7 @@ impl Buffers {
             angles: floats("angles", 2 * c.head_dim),
             rows: [0, 1].map(|_| floats("rows", size_of::<Row>() / 4)),
             x: [0, 1].map(|_| floats("x", w.hidden)),
+            x_between: device.storage("x between", (w.hidden * 4) as u64),
             pass: [0, 1].map(|_| [0, 1].map(|_| pass())),
             head_pass: pass(),
             h: floats("h", w.hidden),

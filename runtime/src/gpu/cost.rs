@@ -20,6 +20,15 @@ pub struct TokenCost {
     pub dispatches: usize,
 }
 
+/// What goes together in one dispatch for a single row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Together {
+    /// Rotation and attention.
+    pub(super) rope: bool,
+    /// Norms and the matmuls after them, in all layers but the last.
+    pub(super) norms: bool,
+}
+
 impl TokenCost {
     /// For the token at `position` on a device that binds `max_binding` bytes.
     pub(super) fn of(
@@ -27,6 +36,7 @@ impl TokenCost {
         cache: CacheFormat,
         position: usize,
         max_binding: u64,
+        together: Together,
     ) -> TokenCost {
         let (c, weights) = (model.config(), model.weights());
         let mut cost = TokenCost::default();
@@ -47,7 +57,9 @@ impl TokenCost {
             cost.cache += (seen * 2 * c.kv_heads * cache.row_bytes(c.head_dim)) as u64;
             // RoPE and storing, attention, its parts where there are some, and two norms.
             let parts = splits[usize::from(layer.config.window.is_none())] > 1;
-            cost.dispatches += 4 + usize::from(parts);
+            let norms = together.norms && layer.index + 1 < weights.layers.len();
+            let rope = usize::from(!together.rope);
+            cost.dispatches += rope + 1 + usize::from(parts) + if norms { 0 } else { 2 };
         }
         // Of the embedding one row is read, by whichever shard holds it.
         cost.weights += device_bytes(&[&weights.output]);
@@ -62,7 +74,12 @@ impl TokenCost {
 impl Gpu {
     /// What the token at `position` costs; `None` where the CPU has layers as well.
     pub fn cost(&self, model: &Model, position: usize) -> Option<TokenCost> {
-        let cost = || TokenCost::of(model, self.cache, position, self.device.max_binding);
+        let together = Together {
+            rope: self.layers[0].attend_with_rope.is_some(),
+            norms: self.layers[0].normed.is_some(),
+        };
+        let limit = self.device.max_binding;
+        let cost = || TokenCost::of(model, self.cache, position, limit, together);
         self.has_all().then(cost)
     }
 }
@@ -80,16 +97,21 @@ mod tests {
     fn real_shapes_cost_what_is_written() {
         const MIB: u64 = 1 << 20;
         let (q4_0, q8_0) = (DType::Q4_0, DType::Q8_0);
-        for (name, dtype, weights, [near, far, small], [f16, q8]) in [
-            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218], [45_088_768, 23_953_408]),
-            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218], [45_088_768, 23_953_408]),
-            ("gemma-3-4b", q4_0, 2_518_067_200, [278, 312, 288], [289_406_976, 153_747_456]),
-            ("gemma-3-4b", q8_0, 4_122_388_480, [278, 312, 288], [289_406_976, 153_747_456]),
+        let apart = Together { rope: false, norms: false };
+        let together = Together { rope: true, norms: true };
+        for (name, dtype, weights, [near, far, small, best], [f16, q8]) in [
+            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138], [45_088_768, 23_953_408]),
+            ("gemma-3-4b", q4_0, 2_518_067_200, [278, 312, 288, 178], [289_406_976, 153_747_456]),
+            ("gemma-3-4b", q8_0, 4_122_388_480, [278, 312, 288, 178], [289_406_976, 153_747_456]),
         ] {
             let model = Shape::from_name(name).unwrap().outline(dtype, q8_0).unwrap();
-            let cost = |format, position, limit| TokenCost::of(&model, format, position, limit);
+            let cost =
+                |format, position, limit| TokenCost::of(&model, format, position, limit, apart);
             let first = cost(CacheFormat::F16, 0, 2048 * MIB);
             assert_eq!((first.weights, first.dispatches), (weights, near), "{name} {dtype}");
+            let fewest = TokenCost::of(&model, CacheFormat::F16, 0, 2048 * MIB, together);
+            assert_eq!(fewest.dispatches, best, "{name} {dtype}");
             let late = cost(CacheFormat::F16, 8191, 2048 * MIB);
             assert_eq!((late.cache, late.dispatches), (f16, far), "{name} {dtype}");
             assert_eq!(cost(CacheFormat::Q8_0, 8191, 2048 * MIB).cache, q8, "{name}");

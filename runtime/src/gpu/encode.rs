@@ -25,10 +25,14 @@ pub(super) struct Encoder<'a> {
     which: Which,
     /// Are all rows of one sequence?
     together: bool,
+    /// Does every row see what is before it and itself, nothing after it?
+    causal: bool,
     splits: [[u32; 2]; 2],
     /// Norms done so far (two a layer), and is there a residual to be added first?
     norms: usize,
     residual: bool,
+    /// Was a norm left to the matmul after it?
+    left: bool,
     /// Where copies of the residual stream go.
     tap: Option<&'a wgpu::Buffer>,
     work: f64,
@@ -39,6 +43,7 @@ pub(super) struct Encoder<'a> {
 pub(super) struct Shape {
     pub(super) counts: [usize; 2],
     pub(super) together: bool,
+    pub(super) causal: bool,
     /// By [`Which`], then for sliding and global layers.
     pub(super) splits: [[u32; 2]; 2],
 }
@@ -58,9 +63,11 @@ impl<'a> Encoder<'a> {
             counts: shape.counts,
             which: Which::All,
             together: shape.together,
+            causal: shape.causal,
             splits: shape.splits,
             norms: 0,
             residual: false,
+            left: false,
             tap,
             work: 0.0,
             dispatches: 0,
@@ -111,6 +118,12 @@ impl<'a> Encoder<'a> {
         &self.gpu.layers[layer.index]
     }
 
+    /// Does attention make queries and keys itself? For a single row whose logits are wanted, as when
+    /// an answer is written.
+    fn attends_with_rope(&self, layer: &Layer) -> bool {
+        self.causal && self.counts == [1, 1] && self.layer(layer).attend_with_rope.is_some()
+    }
+
     /// The norm's operations: two a layer, then the output's.
     fn norm_ops(&self, index: usize) -> &'a NormOps {
         match self.gpu.layers.get(index / 2) {
@@ -158,7 +171,27 @@ impl<'a> Encoder<'a> {
         submission
     }
 
+    /// The norm before a matmul was left to it.
+    fn normed(&mut self, layer: &Layer, half: usize) -> bool {
+        let left = std::mem::take(&mut self.left);
+        if left {
+            let ops = self.layer(layer).normed.as_ref().expect("it was left to these");
+            self.op(&ops[half].op, [ops[half].workgroups, 1, 1]);
+        }
+        left
+    }
+
     fn norm_next(&mut self) {
+        // A layer leaves both of its norms to the matmuls after them, or none: x goes from one buffer to
+        // another and ends where it began.
+        let layer = self.gpu.layers.get(self.norms / 2);
+        let single = self.counts == [1, 1] && self.tap.is_none();
+        if single && layer.is_some_and(|l| l.normed.is_some()) {
+            self.left = true;
+            self.residual = false;
+            self.norms += 1;
+            return;
+        }
         let ops = self.norm_ops(self.norms);
         let op = match std::mem::take(&mut self.residual) {
             true => ops.after.as_ref().expect("a residual comes after a layer's output"),
@@ -182,10 +215,16 @@ impl Backend for Encoder<'_> {
     }
 
     fn qkv(&mut self, layer: &Layer) {
+        if self.normed(layer, 0) {
+            return;
+        }
         self.multiply(&self.layer(layer).qkv, self.n());
     }
 
     fn rope_store(&mut self, layer: &Layer) {
+        if self.attends_with_rope(layer) {
+            return;
+        }
         let heads = self.config.heads + 2 * self.config.kv_heads;
         self.op(&self.layer(layer).rope, [self.n(), heads, 1]);
     }
@@ -198,6 +237,13 @@ impl Backend for Encoder<'_> {
     fn attend(&mut self, layer: &Layer) {
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
+        if let Some(op) = here.attend_with_rope.as_ref().filter(|_| self.attends_with_rope(layer)) {
+            self.op(op, [c.heads, 1, splits]);
+            if splits > 1 {
+                self.op(&here.merge, [1, c.heads, 1]);
+            }
+            return;
+        }
         let many = splits == 1 && self.together && self.n() > 1;
         let AttendOp { heads, rows, op } = &here.attend[usize::from(many)];
         self.op(op, [c.heads / heads, self.n().div_ceil(*rows), splits]);
@@ -215,6 +261,9 @@ impl Backend for Encoder<'_> {
     }
 
     fn gate_up(&mut self, layer: &Layer) {
+        if self.normed(layer, 1) {
+            return;
+        }
         self.multiply(&self.layer(layer).gate_up, self.n());
     }
 

@@ -1,13 +1,13 @@
 //! One layer on the device: its weights, its cache and its operations.
 
 use shaders::params::{Attend, Norm, Rope as RopeParams};
-use shaders::{Attention, Kernel, Many, Output, Rope};
+use shaders::{Attention, CacheFormat, Kernel, Many, Output, Rope};
 
 use super::buffers::{Buffers, Which, cache_buffer, cache_format, device_slots};
 use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack, device_bytes};
-use super::ops::{Ends, InBytes, MatOp, NormEnds, NormOps, Op};
+use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp, Op};
 use crate::config::GemmaConfig;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
@@ -23,11 +23,15 @@ pub(super) struct DeviceLayer {
     pub(super) rope: Op,
     /// For few rows, then for many of one sequence.
     pub(super) attend: [AttendOp; 2],
+    /// RoPE and attention of a single row.
+    pub(super) attend_with_rope: Option<Op>,
     pub(super) merge: Op,
     pub(super) attn_out: MatOp,
     pub(super) ffn_norm: NormOps,
     pub(super) gate_up: MatOp,
     pub(super) down: MatOp,
+    /// The norms with the matmuls after them, qkv and gate_up, for a single row; not in the last layer.
+    pub(super) normed: Option<[NormedOp; 2]>,
 }
 
 /// Attention, with the heads and rows of a workgroup.
@@ -42,6 +46,14 @@ impl AttendOp {
         let op = Op::new(device, kernel, buffers);
         AttendOp { heads: shape.heads, rows: shape.rows, op }
     }
+}
+
+/// RoPE on its own, and what else wants it.
+struct RopeOp {
+    op: Op,
+    p: wgpu::Buffer,
+    /// Weights of queries' norm, then of keys'.
+    norms: Option<wgpu::Buffer>,
 }
 
 /// Bytes of a layer's weights and cache on a device.
@@ -77,16 +89,15 @@ impl<'b> Maker<'b> {
         post: Option<&[f32]>,
         weight: Option<&[f32]>,
     ) -> NormOps {
-        let b = self.buffers;
         let (post, weight) = (post.map(|w| self.weight(w)), weight.map(|w| self.weight(w)));
-        let ends = NormEnds {
-            p: self.norm_params(),
-            x: &b.x[which as usize],
-            o: &b.o,
-            h: &b.h,
-            prepared: b.prepared.as_ref(),
-        };
-        NormOps::new(self.device, &ends, post.as_ref(), weight.as_ref())
+        let x = &self.buffers.x[which as usize];
+        NormOps::new(self.device, &self.norm_ends(x), post.as_ref(), weight.as_ref())
+    }
+
+    fn norm_ends(&self, x: &'b wgpu::Buffer) -> NormEnds<'b> {
+        let b = self.buffers;
+        let prepared = b.prepared.as_ref();
+        NormEnds { p: self.norm_params(), x, o: &b.o, h: &b.h, prepared }
     }
 
     pub(super) fn norm_params(&self) -> Norm {
@@ -132,8 +143,9 @@ impl<'b> Maker<'b> {
         let v = cache_buffer(device, c, self.cache, layer.index)?;
         let slots = device_slots(self.cache, layer.index);
         let int8 = device.features.few(o.format()) == Many::Int8;
-        let (attend, merge, a_in_bytes) =
-            self.attention(layer, c, slots, after, kind, [&k, &v], int8);
+        let rope = self.rope(layer, c, slots, [&k, &v]);
+        let (attend, attend_with_rope, merge, a_in_bytes) =
+            self.attention(layer, c, slots, after, kind, [&k, &v], int8, &rope);
         // The norms leave h in bytes as well, and one row of GELU(gate) · up is left in bytes where
         // the next matmul reads them.
         let in_bytes = InBytes::Always;
@@ -141,28 +153,50 @@ impl<'b> Maker<'b> {
         let y_bytes =
             b.prepared_g.as_ref().filter(|_| device.features.few(down.format()) == Many::Int8);
         let up_ends = Ends { in_bytes, y_bytes, ..ends(after, (&b.h, w.hidden), (&b.g, w.g)) };
-        let gate_up = multiply(&gate_up, Output::Glu, &up_ends);
+        let up_matrix = gate_up;
+        let gate_up = multiply(&up_matrix, Output::Glu, &up_ends);
         let down_ends = Ends {
             prepared: b.prepared_g.as_ref(),
             in_bytes: if gate_up.leaves_bytes() { InBytes::One } else { InBytes::Never },
             ..ends(after, (&b.g, w.g), (&b.o, w.hidden))
         };
+        let qkv_matrix = qkv;
+        let qkv = multiply(&qkv_matrix, Output::Plain, &qkv_ends);
+        // From x to the buffer between, and back.
+        let x = &b.x[Which::All as usize];
+        let (attn, ffn) = (self.weight(&layer.attn_norm), self.weight(&layer.ffn_norm));
+        let post = [before, Some(&layer.post_attn_norm[..])].map(|w| w.map(|w| self.weight(w)));
+        let norm =
+            |x, post, weight, x_out| NormBefore { ends: self.norm_ends(x), post, weight, x_out };
+        let first = norm(x, post[0].as_ref(), &attn, &b.x_between);
+        let second = norm(&b.x_between, post[1].as_ref(), &ffn, x);
+        let normed = qkv.normed(device, &qkv_matrix, &qkv_ends, &first);
+        let normed = normed.zip(gate_up.normed(device, &up_matrix, &up_ends, &second));
+        let normed = normed.filter(|_| !last).map(|(qkv, gate_up)| [qkv, gate_up]);
         let out_ends = Ends { in_bytes: a_in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
         Ok(DeviceLayer {
             kind,
             attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
-            qkv: multiply(&qkv, Output::Plain, &qkv_ends),
-            rope: self.rope(layer, c, slots, [&k, &v]),
+            qkv,
+            rope: rope.op,
             attend,
+            attend_with_rope,
             merge,
             attn_out: multiply(&o, Output::Plain, &out_ends),
             ffn_norm: self.norm(after, Some(&layer.post_attn_norm), Some(&layer.ffn_norm)),
             gate_up,
             down: multiply(&down, Output::Plain, &down_ends),
+            normed,
         })
     }
 
-    fn rope(&self, layer: &Layer, c: &GemmaConfig, slots: usize, [k, v]: [&wgpu::Buffer; 2]) -> Op {
+    fn rope(
+        &self,
+        layer: &Layer,
+        c: &GemmaConfig,
+        slots: usize,
+        [k, v]: [&wgpu::Buffer; 2],
+    ) -> RopeOp {
         let (device, b) = (self.device, self.buffers);
         let p = device.uniform(&RopeParams {
             heads: c.heads as u32,
@@ -179,7 +213,7 @@ impl<'b> Maker<'b> {
             Rope { head_dim: c.head_dim, normed: norms.is_some(), cache: cache_format(self.cache) };
         let mut buffers = vec![&p, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
         buffers.extend(&norms);
-        Op::new(device, &kernel.kernel(), &buffers)
+        RopeOp { op: Op::new(device, &kernel.kernel(), &buffers), p, norms }
     }
 
     /// Attention for few rows and for many of one sequence, what puts its parts together, and
@@ -194,7 +228,8 @@ impl<'b> Maker<'b> {
         kind: usize,
         [k, v]: [&wgpu::Buffer; 2],
         int8: bool,
-    ) -> ([AttendOp; 2], Op, InBytes) {
+        rope: &RopeOp,
+    ) -> ([AttendOp; 2], Option<Op>, Op, InBytes) {
         let (device, b) = (self.device, self.buffers);
         let cache = cache_format(self.cache);
         let p = device.uniform(&Attend {
@@ -230,8 +265,18 @@ impl<'b> Maker<'b> {
             }
             _ => AttendOp::new(device, shape(true), &shape(true).kernel(), &buffers),
         };
+        let bindings = device.device.limits().max_storage_buffers_per_shader_stage as usize;
+        let lanes =
+            lanes.filter(|_| cache == CacheFormat::F16 && bindings >= Attention::ROPE_BUFFERS);
+        let with_rope = lanes.map(|lanes| {
+            let kernel = shape(false).with_rope(lanes, rope.norms.is_some(), int8);
+            let mut buffers = vec![&p, &rope.p, pass, &b.rows[0], &b.angles, &b.qkv, k, v];
+            buffers.extend([&b.a, &b.parts]);
+            buffers.extend(&rope.norms);
+            Op::new(device, &kernel, &with_bytes(&buffers))
+        });
         let merge = shaders::merge(c.head_dim, int8);
         let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
-        ([few, many], merge, if int8 { InBytes::One } else { InBytes::Never })
+        ([few, many], with_rope, merge, if int8 { InBytes::One } else { InBytes::Never })
     }
 }

@@ -74,6 +74,22 @@ pub(super) struct MatOp {
     pipelines: [OnceLock<Compiled>; 6],
 }
 
+/// The norm before a matmul.
+pub(super) struct NormBefore<'a> {
+    pub(super) ends: NormEnds<'a>,
+    /// The weight of the residual before it, if there is one.
+    pub(super) post: Option<&'a wgpu::Buffer>,
+    pub(super) weight: &'a wgpu::Buffer,
+    /// Where the new x goes.
+    pub(super) x_out: &'a wgpu::Buffer,
+}
+
+/// A norm and the matmul after it, for one row.
+pub(super) struct NormedOp {
+    pub(super) op: Op,
+    pub(super) workgroups: usize,
+}
+
 /// A shard with the buffers of a matmul, for few rows and for many.
 struct BoundShard {
     rows: usize,
@@ -150,6 +166,45 @@ impl MatOp {
             one,
             pipelines: Default::default(),
         }
+    }
+
+    /// What does the norm before this matmul as well, for one row of x; `None` where this device or
+    /// this matrix does not lend itself to that.
+    pub(super) fn normed(
+        &self,
+        device: &Device,
+        matrix: &DeviceMatrix,
+        ends: &Ends<'_>,
+        norm: &NormBefore<'_>,
+    ) -> Option<NormedOp> {
+        let limits = device.device.limits();
+        let to_int8 = self.one.is_some();
+        let (shard, pieces) = (&matrix.shards[0], self.few.pieces);
+        let few = match to_int8 {
+            true => Few::blocks(pieces),
+            false => Few::normed(shard.rows, pieces),
+        };
+        let bytes = few.normed_bytes(matrix.format());
+        if device.features.subgroup.is_none()
+            || self.ways[0] != Many::Int8
+            || self.shards.len() > 1
+            || (limits.max_storage_buffers_per_shader_stage as usize) < Matmul::NORMED_BUFFERS
+            || (limits.max_compute_workgroup_storage_size as usize) < bytes
+        {
+            return None;
+        }
+        let n = device.uniform(&norm.ends.p);
+        let mut buffers = vec![&self.shards[0].p, ends.pass, &n, norm.ends.x];
+        buffers.extend(norm.post.map(|w| [norm.ends.o, w]).into_iter().flatten());
+        buffers.extend([norm.weight, norm.x_out]);
+        match ends.y_bytes.filter(|_| to_int8) {
+            Some(to) => buffers.extend(to.buffers()),
+            None => buffers.push(ends.y),
+        }
+        buffers.extend(shard.planes());
+        let kernel = self.matmul.one_normed(few, norm.post.is_some(), to_int8);
+        let workgroups = shard.rows.div_ceil(few.workgroup_rows());
+        Some(NormedOp { op: Op::new(device, &kernel, &buffers), workgroups })
     }
 
     /// Is one row of the results left in bytes?

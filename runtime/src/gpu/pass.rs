@@ -172,6 +172,7 @@ impl Gpu {
         }
         Shape {
             counts: [n, batch.wanted.len()],
+            causal: (0..n).all(|i| batch.sees_to(i) == batch.rows[i].pos + 1),
             together: batch.rows.iter().all(|r| r.seq == batch.rows[0].seq),
             splits,
         }

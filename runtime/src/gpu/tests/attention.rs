@@ -225,6 +225,93 @@ fn check_attention(
     }
 }
 
+/// What makes queries and keys and attends in one leaves the same result and the same cache as the two
+/// kernels it stands for.
+#[test]
+fn attention_with_rope_is_one_after_the_other() {
+    let Some(adapter) = adapter() else { return };
+    let Some(device) = told_to(&adapter, &["subgroup"]).pop() else { return };
+    let format = CacheFormat::F16;
+    for (i, (head_dim, heads, kv_heads, window, softcap, normed, pos, splits)) in [
+        (256, 4, 1, 0, 0.0, true, 0, 1),
+        (256, 4, 2, 20, 0.0, true, 70, 1),
+        (128, 4, 2, 33, 2.0, false, 150, 2),
+        (72, 2, 1, 0, 0.0, true, 45, 3),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (slots, pad) = (160, head_dim_padded(head_dim));
+        let all = heads + 2 * kv_heads;
+        let qkv = device.floats("qkv", &noise(all * head_dim, 1));
+        let weights: Vec<f32> = noise(2 * head_dim, 2).iter().map(|v| 1.0 + v).collect();
+        let weights = device.floats("weights", &weights);
+        let angles = device.floats("angles", &noise(2 * head_dim, 3));
+        let p = device.uniform(&Attend {
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            slots: slots as u32,
+            window,
+            stride: (heads * head_dim) as u32,
+            softcap,
+            ..Default::default()
+        });
+        let r = device.uniform(&RopeParams {
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            slots: slots as u32,
+            table: 1,
+            eps: 1e-6,
+            query_scale: 0.0625,
+            ..Default::default()
+        });
+        let rows = [Row { seq: 0, pos, end: pos + 1, place: 0 }];
+        let rows = words(&device, bytemuck::cast_slice(&rows));
+        let pass = device.uniform(&Pass { n: 1, splits, ..Default::default() });
+        let attention = Attention { head_dim, heads: 1, rows: 1, cache: format };
+        let lanes = device.features.subgroup.and_then(|least| attention.lanes(least as usize));
+        let Some(lanes) = lanes else { continue };
+        let cache = |seed| words(&device, &cached(&noise(kv_heads * slots * pad, seed), format).0);
+        let run = |together: bool| {
+            let (k, v) = (cache(4), cache(5));
+            let q = device.floats("q", &vec![f32::NAN; heads * pad]);
+            let a = device.floats("a", &vec![f32::NAN; heads * head_dim]);
+            let parts =
+                device.storage("parts", (heads * splits as usize * (head_dim + 2) * 4) as u64);
+            if together {
+                let kernel = attention.with_rope(lanes, normed, false);
+                let mut buffers = vec![&p, &r, &pass, &rows, &angles, &qkv, &k, &v, &a, &parts];
+                buffers.extend(normed.then_some(&weights));
+                dispatch(&device, &kernel, &buffers, [heads, 1, splits as usize]);
+            } else {
+                let kernel = Rope { head_dim, normed, cache: format }.kernel();
+                let mut buffers = vec![&r, &rows, &angles, &qkv, &q, &k, &v];
+                buffers.extend(normed.then_some(&weights));
+                dispatch(&device, &kernel, &buffers, [1, all, 1]);
+                let kernel = attention.one(lanes, false);
+                let buffers = [&p, &pass, &rows, &q, &k, &v, &a, &parts];
+                dispatch(&device, &kernel, &buffers, [heads, 1, splits as usize]);
+            }
+            if splits > 1 {
+                let buffers = [&p, &pass, &parts, &a];
+                dispatch(&device, &merge(head_dim, false), &buffers, [1, heads, 1]);
+            }
+            let floats = kv_heads * slots * pad / 2;
+            let bits = |b| bytemuck::cast_vec::<f32, u32>(copied(&device, b, floats));
+            (copied(&device, &a, heads * head_dim), bits(&k), bits(&v))
+        };
+        let ((got, got_k, got_v), (want, want_k, want_v)) = (run(true), run(false));
+        assert!(got_k == want_k && got_v == want_v, "case {i}: the cache");
+        for (d, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert!((got - want).abs() < 2e-5, "case {i}, {d}: {got}, not {want}");
+        }
+    }
+}
+
+fn head_dim_padded(head_dim: usize) -> usize {
+    head_dim.next_multiple_of(HEAD_PAD)
+}
+
 /// Norm, rotation and the way into the cache, with large heads.
 #[test]
 fn rotation_with_large_heads_is_the_oracles() {

@@ -5,7 +5,7 @@ use shaders::params::Norm;
 use shaders::{Many, Matmul};
 
 use super::*;
-use crate::gpu::ops::{NormEnds, NormOps};
+use crate::gpu::ops::{NormBefore, NormEnds, NormOps, Op};
 
 /// Devices told to use these, as far as they can. What the adapter has not is said aloud.
 pub(super) fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
@@ -193,6 +193,104 @@ fn one_row_is_left_in_bytes() {
             }
         }
     }
+}
+
+/// A norm and the matmul after it in one give what one after the other gives, and the same new x.
+#[test]
+fn norms_with_matmuls_are_one_after_the_other() {
+    let Some(adapter) = adapter() else { return };
+    let Some(device) = told_to(&adapter, &["subgroup,dot4"]).pop() else { return };
+    for (dtype, rows, cols) in
+        [(DType::Q4_0, 70, 640), (DType::Q8_0, 192, 96), (DType::Q4_0, 1540, 1152)]
+    {
+        let (w, bytes) = matrix(dtype, rows, cols, 3);
+        let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
+        let floats = |seed, lift: f32| {
+            let values: Vec<f32> = noise(cols, seed).iter().map(|v| v + lift).collect();
+            device.floats("values", &values)
+        };
+        let (o, post, weight) = (floats(2, 0.0), floats(3, 1.0), floats(4, 1.0));
+        let pass = device.uniform(&Pass { n: 1, ..Default::default() });
+        let p = Norm { cols: cols as u32, stride: (cols / 4) as u32, eps: 1e-6, unused: 0 };
+        for residual in [false, true] {
+            for output in [Output::Plain, Output::Glu] {
+                if output == Output::Glu && rows % 64 != 0 {
+                    continue;
+                }
+                let (x, x_out) = (floats(1, 0.0), floats(9, 0.0));
+                let (h, prepared) = (floats(9, 0.0), Prepared::new(&device, 1, cols));
+                let outputs = if output == Output::Glu { rows / 2 } else { rows };
+                let y_bytes = Prepared::new(&device, 1, rows);
+                let y = device.floats("y", &vec![f32::NAN; outputs]);
+                let ends = Ends {
+                    pass: &pass,
+                    x: &h,
+                    x_stride: cols,
+                    prepared: prepared.as_ref(),
+                    in_bytes: InBytes::Always,
+                    y: &y,
+                    y_stride: outputs,
+                    y_bytes: y_bytes.as_ref().filter(|_| output == Output::Glu),
+                };
+                let norm = NormEnds { p, x: &x, o: &o, h: &h, prepared: prepared.as_ref() };
+                let op = MatOp::new(&device, &m, output, 0.0, &ends);
+                let ops = NormOps::new(&device, &norm, Some(&post), Some(&weight));
+                let post = residual.then_some(&post);
+                let before = NormBefore { ends: norm, post, weight: &weight, x_out: &x_out };
+                let both = op.normed(&device, &m, &ends, &before).expect("it has subgroups");
+                let result = || match op.leaves_bytes() {
+                    true => {
+                        let [values, scales] = y_bytes.as_ref().unwrap().buffers();
+                        let bytes = copied(&device, values, outputs / 4);
+                        let scales = copied(&device, scales, outputs / 16);
+                        let q: &[i8] = bytemuck::cast_slice(&bytes);
+                        let value = |(i, q): (usize, &i8)| f32::from(*q) * scales[i / 32 * 2];
+                        q.iter().enumerate().map(value).collect()
+                    }
+                    false => copied(&device, &y, outputs),
+                };
+                dispatch_all(&device, &[(&both.op, [both.workgroups as u32, 1, 1])], None);
+                let got = result();
+                let norm_op = if residual { ops.after } else { ops.alone }.unwrap();
+                dispatch_all(&device, &[(&norm_op, [1, 1, 1])], Some(&op));
+                let want = result();
+                let what = format!("{dtype} {rows}×{cols}, {output:?}, residual: {residual}");
+                let (x, x_out) = (copied(&device, &x, cols), copied(&device, &x_out, cols));
+                for (x, out) in x.iter().zip(&x_out) {
+                    assert!((x - out).abs() < 1e-5, "{what}: {out}, not {x}");
+                }
+                // A value of x that is rounded the other way costs the largest product's 127th.
+                let most = decoded(&w, &bytes).iter().fold(0f32, |m, v| m.max(v.abs()));
+                let size = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+                for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                    let error = (got - want).abs();
+                    assert!(
+                        error < 2.0 * most * 3.0 / 127.0 + size / 120.0,
+                        "{what}, {i}: {got} {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Runs these, then one row of a matmul.
+fn dispatch_all(device: &Device, ops: &[(&Op, [u32; 3])], then: Option<&MatOp>) {
+    let mut encoder = device.device.create_command_encoder(&Default::default());
+    let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
+    let mut run = |compiled: &Compiled, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
+        pass.set_pipeline(&compiled.pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(a, b, c);
+    };
+    for (op, grid) in ops {
+        run(&op.pipeline, &op.group, *grid);
+    }
+    if let Some(op) = then {
+        op.encode(device, 1, &mut run);
+    }
+    drop(pass);
+    device.queue.submit([encoder.finish()]);
 }
 
 /// Rows and weights far beyond f16's range, and far below it, lose no more than others.
