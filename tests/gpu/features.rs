@@ -82,7 +82,7 @@ fn single_rows_are_as_many_are() {
             // `goldens_hold_every_way`.
             let (kl, _) = common::divergence(&got, &want, model.weights().vocab());
             let unit = kl / common::variance(&want);
-            assert!(unit < 3e-4, "{words}, {name} in {dtype}: {unit}");
+            assert!(unit < 2e-3, "{words}, {name} in {dtype}: {unit}");
         }
     }
 }

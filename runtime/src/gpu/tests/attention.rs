@@ -303,7 +303,8 @@ fn attention_with_rope_is_one_after_the_other() {
         let ((got, got_k, got_v), (want, want_k, want_v)) = (run(true), run(false));
         assert!(got_k == want_k && got_v == want_v, "case {i}: the cache");
         for (d, (got, want)) in got.iter().zip(&want).enumerate() {
-            assert!((got - want).abs() < 2e-5, "case {i}, {d}: {got}, not {want}");
+            // A driver may see that what is rounded to f16 is widened again, and leave both out.
+            assert!((got - want).abs() < 5e-4, "case {i}, {d}: {got}, not {want}");
         }
     }
 }
