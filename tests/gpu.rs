@@ -294,10 +294,10 @@ fn sampled_answers_are_the_cpus() {
     }
 }
 
-/// A device that is lost before, within and after an answer, with all layers on it or some: the CPU
+/// A device that fails before, within and after an answer, with all layers on it or some: the CPU
 /// goes on with the same answer, and with the conversation. It is told once.
 #[test]
-fn the_cpu_goes_on_where_a_device_is_lost() {
+fn the_cpu_goes_on_where_a_device_fails() {
     static TOLD: AtomicUsize = AtomicUsize::new(0);
     fn tell(failure: &GpuError) {
         println!("{failure}");
@@ -310,12 +310,16 @@ fn the_cpu_goes_on_where_a_device_is_lost() {
     // Longer than a sliding layer's ring.
     let long = "Tell me a story about a fox. ".repeat(25);
     let mut lost = 0;
-    for (params, gpu_layers, at) in [
-        (SamplingParams::greedy(), None, 0),
-        (SamplingParams::greedy(), None, 5),
-        (SamplingParams::greedy(), Some(2), 6),
-        (SamplingParams::greedy(), None, usize::MAX),
-        (SamplingParams { seed: 9, ..SamplingParams::default() }, None, 4),
+    // Lost, or with a shader that its driver refuses.
+    let [lose, refuse]: [fn(&Device); 2] = [Device::lose, Device::refuse];
+    for (params, gpu_layers, at, fail) in [
+        (SamplingParams::greedy(), None, 0, lose),
+        (SamplingParams::greedy(), None, 5, lose),
+        (SamplingParams::greedy(), None, 5, refuse),
+        (SamplingParams::greedy(), Some(2), 6, lose),
+        (SamplingParams::greedy(), Some(2), 6, refuse),
+        (SamplingParams::greedy(), None, usize::MAX, lose),
+        (SamplingParams { seed: 9, ..SamplingParams::default() }, None, 4, lose),
     ] {
         let cpu = SessionOptions { batch: 32, ..exact() };
         let device = open_device(&DeviceOptions::default()).unwrap();
@@ -328,18 +332,18 @@ fn the_cpu_goes_on_where_a_device_is_lost() {
         let mut plain = Generator::new(Session::new(model.clone(), &cpu).unwrap());
         let mut shaken = Generator::new(Session::new(model.clone(), &gpu).unwrap());
         if at == 0 {
-            device.lose();
+            fail(&device);
         }
         let want = answer(&mut plain, params.clone(), &long, |_| {});
-        let lose = |pieces| {
+        let fails = |pieces| {
             if pieces == at {
-                device.lose()
+                fail(&device)
             }
         };
-        assert_eq!(answer(&mut shaken, params.clone(), &long, lose), want, "lost at {at}");
+        assert_eq!(answer(&mut shaken, params.clone(), &long, fails), want, "lost at {at}");
         if at == usize::MAX {
             assert!(shaken.session().gpu().is_some());
-            device.lose();
+            fail(&device);
         }
         for question in ["What is the capital of France?", "What is 3 + 4?"] {
             let want = answer(&mut plain, params.clone(), question, |_| {});

@@ -75,7 +75,7 @@ impl Gpu {
     /// What the token at `position` costs; `None` where the CPU has layers as well.
     pub fn cost(&self, model: &Model, position: usize) -> Option<TokenCost> {
         let together = Together {
-            rope: self.layers[0].attend_with_rope.is_some(),
+            rope: self.layers[0].attend.with_rope.is_some(),
             norms: self.layers[0].normed.is_some(),
         };
         let limit = self.device.max_binding;

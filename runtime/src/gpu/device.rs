@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct Device {
     pub(super) profile: Option<Profile>,
     /// What was asked for and is not used, and why.
     doubt: Option<String>,
+    /// For tests: see [`Device::refuse`].
+    refuses: AtomicBool,
 }
 
 impl fmt::Debug for Device {
@@ -78,6 +81,7 @@ impl Device {
             pipelines,
             profile: None,
             doubt: None,
+            refuses: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +145,13 @@ impl Device {
         self.device.destroy();
     }
 
+    /// Has the next thing asked of the device meet a shader that can't be compiled, as one that a
+    /// driver refuses in the midst of an answer: for tests of what happens then.
+    #[doc(hidden)]
+    pub fn refuse(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+
     /// Does `work`, which asks the device for things, and says what failed in it.
     pub(crate) fn guarded<T>(
         &self,
@@ -149,6 +160,12 @@ impl Device {
     ) -> Result<T, GpuError> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         let scopes = [Validation, Internal, OutOfMemory].map(|f| self.device.push_error_scope(f));
+        if self.refuses.swap(false, Ordering::Relaxed) {
+            let mut kernel = shaders::gather();
+            kernel.name = "refused".into();
+            kernel.source.push_str("fn nonsense( {");
+            self.pipeline(&kernel);
+        }
         let result = work();
         let [validation, internal, memory] = scopes;
         // Scopes are a stack: the last pushed is popped first.

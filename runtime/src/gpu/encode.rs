@@ -1,8 +1,9 @@
 //! The forward pass, encoded.
 
 use super::Gpu;
+use super::attend::AttendOp;
 use super::buffers::Which;
-use super::layer::{AttendOp, DeviceLayer};
+use super::layer::DeviceLayer;
 use super::ops::{Grid, MatOp, NormOps, Op};
 use super::pipelines::Compiled;
 use crate::backend::Backend;
@@ -121,7 +122,7 @@ impl<'a> Encoder<'a> {
     /// Does attention make queries and keys itself? For a single row whose logits are wanted, as when
     /// an answer is written.
     fn attends_with_rope(&self, layer: &Layer) -> bool {
-        self.causal && self.counts == [1, 1] && self.layer(layer).attend_with_rope.is_some()
+        self.causal && self.counts == [1, 1] && self.layer(layer).attend.with_rope.is_some()
     }
 
     /// The norm's operations: two a layer, then the output's.
@@ -226,7 +227,7 @@ impl Backend for Encoder<'_> {
             return;
         }
         let heads = self.config.heads + 2 * self.config.kv_heads;
-        self.op(&self.layer(layer).rope, [self.n(), heads, 1]);
+        self.op(&self.layer(layer).attend.rope, [self.n(), heads, 1]);
     }
 
     fn keep_wanted(&mut self) {
@@ -237,18 +238,18 @@ impl Backend for Encoder<'_> {
     fn attend(&mut self, layer: &Layer) {
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
-        if let Some(op) = here.attend_with_rope.as_ref().filter(|_| self.attends_with_rope(layer)) {
+        if let Some(op) = here.attend.with_rope.as_ref().filter(|_| self.attends_with_rope(layer)) {
             self.op(op, [c.heads, 1, splits]);
             if splits > 1 {
-                self.op(&here.merge, [1, c.heads, 1]);
+                self.op(&here.attend.merge, [1, c.heads, 1]);
             }
             return;
         }
         let many = splits == 1 && self.together && self.n() > 1;
-        let AttendOp { heads, rows, op } = &here.attend[usize::from(many)];
+        let AttendOp { heads, rows, op } = &here.attend.attend[usize::from(many)];
         self.op(op, [c.heads / heads, self.n().div_ceil(*rows), splits]);
         if splits > 1 {
-            self.op(&here.merge, [self.n(), c.heads, 1]);
+            self.op(&here.attend.merge, [self.n(), c.heads, 1]);
         }
     }
 

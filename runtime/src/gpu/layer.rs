@@ -1,14 +1,14 @@
 //! One layer on the device: its weights, its cache and its operations.
 
-use shaders::params::{Attend, Norm, Rope as RopeParams};
-use shaders::{Attention, CacheFormat, Kernel, Many, Output, Rope};
+use shaders::params::Norm;
+use shaders::{Many, Output};
 
-use super::buffers::{Buffers, Which, cache_buffer, cache_format, device_slots};
+use super::attend::AttendOps;
+use super::buffers::{Buffers, Which, cache_buffer};
 use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack, device_bytes};
-use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp, Op};
-use crate::config::GemmaConfig;
+use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp};
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use crate::weights::Layer;
@@ -20,40 +20,13 @@ pub(super) struct DeviceLayer {
     /// After the residual before it.
     pub(super) attn_norm: NormOps,
     pub(super) qkv: MatOp,
-    pub(super) rope: Op,
-    /// For few rows, then for many of one sequence.
-    pub(super) attend: [AttendOp; 2],
-    /// RoPE and attention of a single row.
-    pub(super) attend_with_rope: Option<Op>,
-    pub(super) merge: Op,
+    pub(super) attend: AttendOps,
     pub(super) attn_out: MatOp,
     pub(super) ffn_norm: NormOps,
     pub(super) gate_up: MatOp,
     pub(super) down: MatOp,
     /// The norms with the matmuls after them, qkv and gate_up, for a single row; not in the last layer.
     pub(super) normed: Option<[NormedOp; 2]>,
-}
-
-/// Attention, with the heads and rows of a workgroup.
-pub(super) struct AttendOp {
-    pub(super) heads: usize,
-    pub(super) rows: usize,
-    pub(super) op: Op,
-}
-
-impl AttendOp {
-    fn new(device: &Device, shape: Attention, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Self {
-        let op = Op::new(device, kernel, buffers);
-        AttendOp { heads: shape.heads, rows: shape.rows, op }
-    }
-}
-
-/// RoPE on its own, and what else wants it.
-struct RopeOp {
-    op: Op,
-    p: wgpu::Buffer,
-    /// Weights of queries' norm, then of keys'.
-    norms: Option<wgpu::Buffer>,
 }
 
 /// Bytes of a layer's weights and cache on a device.
@@ -141,11 +114,8 @@ impl<'b> Maker<'b> {
         let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
         let k = cache_buffer(device, c, self.cache, layer.index)?;
         let v = cache_buffer(device, c, self.cache, layer.index)?;
-        let slots = device_slots(self.cache, layer.index);
         let int8 = device.features.few(o.format()) == Many::Int8;
-        let rope = self.rope(layer, c, slots, [&k, &v]);
-        let (attend, attend_with_rope, merge, a_in_bytes) =
-            self.attention(layer, c, slots, after, kind, [&k, &v], int8, &rope);
+        let attend = AttendOps::new(self, layer, after, [&k, &v], int8);
         // The norms leave h in bytes as well, and one row of GELU(gate) · up is left in bytes where
         // the next matmul reads them.
         let in_bytes = InBytes::Always;
@@ -173,110 +143,18 @@ impl<'b> Maker<'b> {
         let normed = qkv.normed(device, &qkv_matrix, &qkv_ends, &first);
         let normed = normed.zip(gate_up.normed(device, &up_matrix, &up_ends, &second));
         let normed = normed.filter(|_| !last).map(|(qkv, gate_up)| [qkv, gate_up]);
-        let out_ends = Ends { in_bytes: a_in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
+        let out_ends =
+            Ends { in_bytes: attend.in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
         Ok(DeviceLayer {
             kind,
             attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
             qkv,
-            rope: rope.op,
             attend,
-            attend_with_rope,
-            merge,
             attn_out: multiply(&o, Output::Plain, &out_ends),
             ffn_norm: self.norm(after, Some(&layer.post_attn_norm), Some(&layer.ffn_norm)),
             gate_up,
             down: multiply(&down, Output::Plain, &down_ends),
             normed,
         })
-    }
-
-    fn rope(
-        &self,
-        layer: &Layer,
-        c: &GemmaConfig,
-        slots: usize,
-        [k, v]: [&wgpu::Buffer; 2],
-    ) -> RopeOp {
-        let (device, b) = (self.device, self.buffers);
-        let p = device.uniform(&RopeParams {
-            heads: c.heads as u32,
-            kv_heads: c.kv_heads as u32,
-            slots: slots as u32,
-            table: self.table_of_layer[layer.index] as u32,
-            eps: c.rms_eps,
-            query_scale: c.query_scale,
-            ..Default::default()
-        });
-        let norms =
-            layer.qk_norm.as_ref().map(|(q, k)| device.floats("norm", &[&q[..], k].concat()));
-        let kernel =
-            Rope { head_dim: c.head_dim, normed: norms.is_some(), cache: cache_format(self.cache) };
-        let mut buffers = vec![&p, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
-        buffers.extend(&norms);
-        RopeOp { op: Op::new(device, &kernel.kernel(), &buffers), p, norms }
-    }
-
-    /// Attention for few rows and for many of one sequence, what puts its parts together, and
-    /// whether it leaves one row in bytes, which `int8` asks for.
-    #[allow(clippy::too_many_arguments)]
-    fn attention(
-        &self,
-        layer: &Layer,
-        c: &GemmaConfig,
-        slots: usize,
-        which: Which,
-        kind: usize,
-        [k, v]: [&wgpu::Buffer; 2],
-        int8: bool,
-        rope: &RopeOp,
-    ) -> ([AttendOp; 2], Option<Op>, Op, InBytes) {
-        let (device, b) = (self.device, self.buffers);
-        let cache = cache_format(self.cache);
-        let p = device.uniform(&Attend {
-            heads: c.heads as u32,
-            kv_heads: c.kv_heads as u32,
-            slots: slots as u32,
-            window: layer.config.window.unwrap_or(0) as u32,
-            stride: b.widths.a as u32,
-            softcap: c.attn_softcap.unwrap_or(0.0),
-            ..Default::default()
-        });
-        let (pass, rows) = (&b.pass[which as usize][kind], &b.rows[which as usize]);
-        let buffers = [&p, pass, rows, &b.q, k, v, &b.a, &b.parts];
-        let shape = |many| {
-            let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
-            Attention { head_dim: c.head_dim, heads, rows, cache }
-        };
-        let lanes = device.features.subgroup.and_then(|least| shape(false).lanes(least as usize));
-        let int8 = int8 && lanes.is_some() && c.head_dim.is_multiple_of(32);
-        let bytes = b.prepared.as_ref().filter(|_| int8).map(|to| to.buffers());
-        let with_bytes = |buffers: &[_]| [buffers, bytes.as_ref().map_or(&[], |b| &b[..])].concat();
-        let few = match (shape(false), lanes) {
-            (shape, Some(lanes)) => {
-                let kernel = Attention { heads: 1, ..shape }.one(lanes, int8);
-                AttendOp { heads: 1, rows: 1, op: Op::new(device, &kernel, &with_bytes(&buffers)) }
-            }
-            (shape, None) => AttendOp::new(device, shape, &shape.kernel(), &buffers),
-        };
-        // Cooperative matrices take more rows at once.
-        let many = match (device.features.matrix, shape(true).by_matrices()) {
-            (Some((16, workgroup)), Some(by)) => {
-                AttendOp::new(device, by, &by.matrix(workgroup as usize), &buffers[..7])
-            }
-            _ => AttendOp::new(device, shape(true), &shape(true).kernel(), &buffers),
-        };
-        let bindings = device.device.limits().max_storage_buffers_per_shader_stage as usize;
-        let lanes =
-            lanes.filter(|_| cache == CacheFormat::F16 && bindings >= Attention::ROPE_BUFFERS);
-        let with_rope = lanes.map(|lanes| {
-            let kernel = shape(false).with_rope(lanes, rope.norms.is_some(), int8);
-            let mut buffers = vec![&p, &rope.p, pass, &b.rows[0], &b.angles, &b.qkv, k, v];
-            buffers.extend([&b.a, &b.parts]);
-            buffers.extend(&rope.norms);
-            Op::new(device, &kernel, &with_bytes(&buffers))
-        });
-        let merge = shaders::merge(c.head_dim, int8);
-        let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
-        ([few, many], with_rope, merge, if int8 { InBytes::One } else { InBytes::Never })
     }
 }

@@ -9,6 +9,7 @@
 //! where the device multiplies those (`features`, `prepare`).
 
 mod adapter;
+mod attend;
 mod buffers;
 mod cost;
 mod device;
