@@ -125,7 +125,7 @@ struct Bench {
 pub(super) const CEILING: Duration = Duration::from_millis(100);
 
 /// How long a GPU works before it is measured.
-const GPU_WARM_UP: Duration = Duration::from_millis(1500);
+pub(super) const GPU_WARM_UP: Duration = Duration::from_millis(1500);
 
 /// Tokens that are decoded between two looks at what memory gives.
 const SLICE: usize = 8;
