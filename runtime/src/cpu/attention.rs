@@ -9,6 +9,7 @@ use std::ops::Range;
 use quant::kernels::Kernels;
 
 use super::ops;
+use crate::aligned::Aligned;
 use crate::kv_cache::{KvCache, KvType};
 
 mod few;
@@ -43,8 +44,8 @@ pub(crate) struct State {
     /// Σ e^(s - max).
     pub(crate) sum: Vec<f32>,
     q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+    k: Aligned<f32>,
+    v: Aligned<f32>,
     scores: Vec<f32>,
     many: many::Scratch,
 }
@@ -176,6 +177,8 @@ mod tests {
     fn matches_plain_softmax() {
         for isa in Isa::available() {
             let kernels = Kernels::for_isa(isa).unwrap();
+            // One for all: what a call leaves must not be seen by the next.
+            let mut state = State::default();
             for (head_dim, kv_type) in [
                 (16, KvType::F32),
                 (24, KvType::F16),
@@ -211,7 +214,6 @@ mod tests {
                             range: from..positions,
                             softcap: cap,
                         };
-                        let mut state = State::default();
                         job.run(&kernels, &mut state);
                         for (r, sees) in visible.iter().enumerate() {
                             let q = &q[r * cache.head_pad..][..cache.head_pad];

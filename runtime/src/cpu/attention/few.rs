@@ -114,9 +114,9 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
                     let next = unsafe { [&layer.k, &layer.v].map(|b| b.read(bytes(&next))) };
                     next.into_iter().for_each(ask_for);
                 }
-                k.resize(k.len().max(BLOCK * pad), 0.0);
-                v.resize(v.len().max(BLOCK * pad), 0.0);
-                job.widen(kernels, block.start, block.len(), pad, [&mut *k, &mut *v]);
+                k.reserve(BLOCK * pad);
+                v.reserve(BLOCK * pad);
+                job.widen(kernels, block.start, block.len(), pad, [k, v]);
                 part.k = bytemuck::cast_slice(k);
                 part.v = bytemuck::cast_slice(v);
                 simd::run(kernels, Cells { cell: Single, part });
