@@ -1,6 +1,7 @@
 //! Runs a mapped GGUF Gemma model: weights read in place, a KV cache that knows sequences and
 //! rings, one forward pass over a backend.
 
+mod aligned;
 pub mod backend;
 pub mod batch;
 pub mod chat;

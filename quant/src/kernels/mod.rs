@@ -230,6 +230,12 @@ pub fn ask_for(bytes: &[u8]) {
     prefetch::prefetch_slice_l2(bytes);
 }
 
+/// As [`ask_for`], for one line.
+#[inline(always)]
+pub fn ask_for_line(p: *const u8) {
+    prefetch::prefetch_l2(p);
+}
+
 /// Asks for memory that will be written soon: what another core has in its caches takes as long to get as
 /// memory, and stores wait for it one after the other. Nothing is read or written.
 #[inline]

@@ -35,7 +35,7 @@ pub(super) fn prefetch<T>(p: *const T) {
 
 /// Asks for the line at `p`, into the second-level cache.
 #[inline(always)]
-fn prefetch_l2<T>(p: *const T) {
+pub(super) fn prefetch_l2<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: prefetching reads nothing, whatever the address.
     unsafe {

@@ -179,14 +179,14 @@ impl Op for FromF16<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut out = self.out.chunks_exact_mut(S::LANES);
-        let mut x = self.x.chunks_exact(S::LANES * 2);
-        for (o, x) in (&mut out).zip(&mut x) {
-            // SAFETY: LANES u16 and LANES floats in these chunks; any alignment will do.
-            unsafe { s.store(o.as_mut_ptr(), s.load_f16(x.as_ptr().cast())) };
+        let body = self.out.len() / S::LANES * S::LANES;
+        let (x, out) = (self.x.as_ptr(), self.out.as_mut_ptr());
+        for i in (0..body).step_by(S::LANES) {
+            // SAFETY: i + LANES ≤ body ≤ the length of both; any alignment will do.
+            unsafe { s.store(out.add(i), s.load_f16(x.add(2 * i).cast())) };
         }
-        for (o, x) in out.into_remainder().iter_mut().zip(x.remainder().chunks_exact(2)) {
-            *o = half::f16::from_le_bytes([x[0], x[1]]).to_f32();
+        for i in body..self.out.len() {
+            self.out[i] = half::f16::from_le_bytes([self.x[2 * i], self.x[2 * i + 1]]).to_f32();
         }
     }
 }
@@ -207,14 +207,14 @@ impl Op for ToF16<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut x = self.x.chunks_exact(S::LANES);
-        let mut out = self.out.chunks_exact_mut(S::LANES * 2);
-        for (x, o) in (&mut x).zip(&mut out) {
-            // SAFETY: LANES floats and LANES u16 in these chunks; any alignment will do.
-            unsafe { s.store_f16(o.as_mut_ptr().cast(), s.load(x.as_ptr())) };
+        let body = self.x.len() / S::LANES * S::LANES;
+        let (x, out) = (self.x.as_ptr(), self.out.as_mut_ptr());
+        for i in (0..body).step_by(S::LANES) {
+            // SAFETY: i + LANES ≤ body ≤ the length of both; any alignment will do.
+            unsafe { s.store_f16(out.add(2 * i).cast(), s.load(x.add(i))) };
         }
-        for (x, o) in x.remainder().iter().zip(out.into_remainder().chunks_exact_mut(2)) {
-            o.copy_from_slice(&half::f16::from_f32(*x).to_le_bytes());
+        for i in body..self.x.len() {
+            self.out[2 * i..][..2].copy_from_slice(&half::f16::from_f32(self.x[i]).to_le_bytes());
         }
     }
 }

@@ -6,7 +6,8 @@ use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use rayon::prelude::*;
 
-use super::memory::{Aligned, reserve};
+use super::memory::reserve;
+use crate::aligned::Aligned;
 use crate::cpu::ops;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;

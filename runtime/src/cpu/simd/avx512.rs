@@ -37,7 +37,11 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> __m512 {
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+        // This form takes its operand from memory; the plain one needs a register first.
+        unsafe {
+            let half = _mm256_loadu_si256(p.cast());
+            _mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(half)
+        }
     }
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut u16, v: __m512) {

@@ -15,9 +15,10 @@ use quant::kernels::Kernels;
 use quant::kernels::fixed::{PANEL, TILE};
 use rayon::prelude::*;
 
-use super::super::memory::{Aligned, reserve};
+use super::super::memory::reserve;
 use super::super::softmax::{Running, Weights};
 use super::Shape;
+use crate::aligned::Aligned;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
 
