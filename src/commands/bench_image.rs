@@ -124,12 +124,7 @@ fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> 
         Some(_) => format!("{:.2} TFLOP/s", gops / 1e3),
         None => format!("{gops:.0} GOPS"),
     };
-    println!(
-        "| image | {:.2} | {:.2} – {:.2} | {rate} | {share} |",
-        median(s),
-        least(s),
-        most(s),
-    );
+    println!("| image | {:.2} | {:.2} – {:.2} | {rate} | {share} |", median(s), least(s), most(s));
     Ok(())
 }
 
