@@ -136,9 +136,9 @@ impl Offers {
         let (_, largest) = self.subgroups.filter(|_| self.f16)?;
         let size = *self.matrices.iter().max()?;
         let workgroup = (4 * largest).clamp(64, 256).min(self.invocations);
-        // Two tiles of rows of 40, and five matrices of results.
-        let rows = if size == 8 { 64 } else { 128 };
-        let bytes = 2 * rows * 40 * 2 + 5 * size * size * 4;
+        // Two tiles of 64 rows of 40 halves and four matrices of results; for those of 16 the largest
+        // kernel is attention's with heads of 256.
+        let bytes = if size == 8 { 2 * 64 * 40 * 2 + 4 * 64 * 4 } else { 32768 };
         (bytes <= self.workgroup_bytes).then_some((size, workgroup))
     }
 }
