@@ -5,6 +5,7 @@
 //! the snippets it shares with others. `tests/` has naga check every kernel, and compares the
 //! structs' layouts with those that WGSL gives them.
 
+mod attention;
 mod compose;
 mod format;
 mod kernels;
@@ -14,11 +15,10 @@ mod reduce;
 mod top;
 mod tower;
 
+pub use attention::{Attention, MAX_PARTS, merge};
 pub use compose::{Access, Binding, Kernel, Needs};
 pub use format::{CacheFormat, Format};
-pub use kernels::{
-    Attention, MAX_PARTS, Normed, Rope, argmax, argmax_last, copy, embed, gather, merge, norm,
-};
+pub use kernels::{Normed, Rope, argmax, argmax_last, copy, embed, gather, norm};
 pub use matmul::{Few, Many, Matmul, Output, Prepare};
 pub use reduce::Reduce;
 pub use top::Top;

@@ -2,18 +2,19 @@
 
 use crate::compose::{Access, Kernel, Parts};
 use crate::params::Rows;
+use crate::reduce::Reduce;
 use Access::{Read, Uniform, Write};
 
 /// LayerNorm of rows: one workgroup a row.
 pub fn layer_norm() -> Kernel {
-    Parts::new("layer_norm")
+    let parts = Parts::new("layer_norm")
         .definition(Rows::WGSL)
         .bind("p", Uniform, "Rows")
         .bind("x", Read, "array<f32>")
         .bind("weight", Read, "array<f32>")
         .bind("bias", Read, "array<f32>")
-        .bind("h", Write, "array<f32>")
-        .kernel(include_str!("../wgsl/layer_norm.wgsl"))
+        .bind("h", Write, "array<f32>");
+    Reduce::Workgroup.total(parts).kernel(include_str!("../wgsl/layer_norm.wgsl"))
 }
 
 /// What becomes of a product y.

@@ -12,11 +12,9 @@ use quant::kernels::Kernels;
 use quant::kernels::ceiling::{self, Clock, Pattern};
 use runtime::synthetic::{SHAPES, Shape};
 use runtime::{KvType, Model, Session, SessionOptions, mapping};
-use serde_json::json;
 
-use super::{bench_image, devices};
+use super::{bench_image, bench_output, devices};
 use crate::args::{BenchArgs, BenchOutput};
-use crate::format;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let kernels = Kernels::from_env()?;
@@ -38,9 +36,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     eprint!("\r{:<40}\r", "");
     let machine = bench.machine()?;
     match args.output {
-        BenchOutput::Md => print_md(&bench, &machine, &results),
-        BenchOutput::Json => println!("{:#}", as_json(&bench, &machine, &results)),
-        BenchOutput::Csv => print_csv(&results),
+        BenchOutput::Md => bench_output::print_md(&bench, &machine, &results),
+        BenchOutput::Json => println!("{:#}", bench_output::as_json(&bench, &machine, &results)),
+        BenchOutput::Csv => bench_output::print_csv(&results),
     }
     Ok(())
 }
@@ -61,7 +59,7 @@ fn load(args: &BenchArgs) -> Result<Model> {
 }
 
 #[derive(Clone, Copy)]
-enum Test {
+pub(super) enum Test {
     Prefill(usize),
     Decode(usize),
 }
@@ -83,42 +81,42 @@ impl Test {
 }
 
 /// One test's outcome: a figure a repetition.
-struct Outcome {
-    name: String,
-    test: Test,
+pub(super) struct Outcome {
+    pub(super) name: String,
+    pub(super) test: Test,
     /// Tokens in the context before it.
     #[cfg(feature = "gpu")]
-    depth: usize,
-    tokens_per_second: Vec<f64>,
+    pub(super) depth: usize,
+    pub(super) tokens_per_second: Vec<f64>,
     /// Decode: bytes of weights and cache read, GB/s. Prefill: multiply-adds of the matmuls, GOPS.
-    rate: Vec<f64>,
+    pub(super) rate: Vec<f64>,
     /// That rate as a share of the ceiling measured just before.
-    share: Vec<f64>,
+    pub(super) share: Vec<f64>,
     /// What the kernels of a GPU cost in all repetitions, where that was asked for.
     #[cfg(feature = "gpu")]
-    kernels: Vec<runtime::gpu::KernelTime>,
+    pub(super) kernels: Vec<runtime::gpu::KernelTime>,
 }
 
 impl Outcome {
     /// The context before it, if it was a test of decoding.
     #[cfg(feature = "gpu")]
-    fn decoded_after(&self) -> Option<usize> {
+    pub(super) fn decoded_after(&self) -> Option<usize> {
         matches!(self.test, Test::Decode(_)).then_some(self.depth)
     }
 }
 
-struct Bench {
-    session: Session,
-    kernels: Kernels,
-    threads: usize,
-    repetitions: usize,
+pub(super) struct Bench {
+    pub(super) session: Session,
+    pub(super) kernels: Kernels,
+    pub(super) threads: usize,
+    pub(super) repetitions: usize,
     /// What the ceiling of reading is measured on, and the way of reading that is fastest here.
-    buffer: MmapMut,
-    pattern: Pattern,
+    pub(super) buffer: MmapMut,
+    pub(super) pattern: Pattern,
     /// Of the CPU's memory; of copies on the device when there is one.
-    read_gb_s: Vec<f64>,
-    int8_gops: Vec<f64>,
-    filled: Option<usize>,
+    pub(super) read_gb_s: Vec<f64>,
+    pub(super) int8_gops: Vec<f64>,
+    pub(super) filled: Option<usize>,
 }
 
 /// How long one measurement of a ceiling takes.
@@ -239,7 +237,7 @@ impl Bench {
     }
 
     /// The GPU, where the model runs on one.
-    fn gpu(&self) -> Option<&str> {
+    pub(super) fn gpu(&self) -> Option<&str> {
         #[cfg(feature = "gpu")]
         return self.session.gpu().map(|gpu| gpu.device().name());
         #[cfg(not(feature = "gpu"))]
@@ -316,7 +314,7 @@ impl Bench {
 
     /// What a token costs on the GPU, where all of the model is there.
     #[cfg(feature = "gpu")]
-    fn cost(&self, position: usize) -> Option<runtime::gpu::TokenCost> {
+    pub(super) fn cost(&self, position: usize) -> Option<runtime::gpu::TokenCost> {
         self.session.gpu().and_then(|gpu| gpu.cost(self.session.model(), position))
     }
 
@@ -359,9 +357,9 @@ impl Bench {
     }
 }
 
-struct Machine {
-    read_gb_s: f64,
-    int8_gops: Option<f64>,
+pub(super) struct Machine {
+    pub(super) read_gb_s: f64,
+    pub(super) int8_gops: Option<f64>,
 }
 
 /// `n` ids that are not all the same, and the same in every run.
@@ -381,160 +379,4 @@ pub(super) fn least(x: &[f64]) -> f64 {
 
 pub(super) fn most(x: &[f64]) -> f64 {
     x.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-}
-
-fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
-    let model = bench.session.model();
-    println!("{}, {}", model.path().display(), format::bytes(model.bytes().len() as u64));
-    match bench.gpu() {
-        Some(name) => {
-            println!("{name}; it copies at {:.1} GB/s", machine.read_gb_s);
-            #[cfg(feature = "gpu")]
-            print_cost(bench, results);
-            println!();
-        }
-        None => {
-            let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
-            println!(
-                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}\n",
-                bench.threads,
-                bench.kernels.isa(),
-                machine.read_gb_s,
-            );
-        }
-    }
-    println!("| test | tokens/s | min – max | rate | of the ceiling |");
-    println!("|---|---:|---:|---:|---:|");
-    for r in results {
-        let (unit, ceiling) = match r.test {
-            Test::Prefill(_) if bench.gpu().is_some() => ("TFLOP/s", "of int8 peak"),
-            Test::Prefill(_) => ("GOPS", "of int8 peak"),
-            Test::Decode(_) if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
-            Test::Decode(_) => ("GB/s", "of read bandwidth"),
-        };
-        let rate = match unit {
-            "TFLOP/s" => format!("{:.2}", median(&r.rate) / 1e3),
-            _ => format!("{:.1}", median(&r.rate)),
-        };
-        let share = match r.share.is_empty() {
-            true => "-".into(),
-            false => format!("{:.0}% {ceiling}", 100.0 * median(&r.share)),
-        };
-        println!(
-            "| {} | {:.1} | {:.1} – {:.1} | {rate} {unit} | {share} |",
-            r.name,
-            median(&r.tokens_per_second),
-            least(&r.tokens_per_second),
-            most(&r.tokens_per_second),
-        );
-    }
-    #[cfg(feature = "gpu")]
-    results.iter().for_each(print_kernels);
-}
-
-/// Where the time of a test went on the GPU: a token's, or that of the whole prompt.
-#[cfg(feature = "gpu")]
-fn print_kernels(r: &Outcome) {
-    use std::collections::HashMap;
-
-    let mut kernels: HashMap<(&str, [u32; 3]), (usize, Duration)> = HashMap::new();
-    for k in &r.kernels {
-        let found = kernels.entry((&k.name, k.grid)).or_default();
-        *found = (found.0 + k.count, found.1 + k.time);
-    }
-    if kernels.is_empty() {
-        return;
-    }
-    let (unit, times) = match r.test {
-        Test::Decode(n) => ("token", n * r.tokens_per_second.len()),
-        Test::Prefill(_) => ("prompt", r.tokens_per_second.len()),
-    };
-    let mut kernels: Vec<_> = kernels.into_iter().collect();
-    kernels.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let all = kernels.iter().map(|(_, (_, time))| *time).sum::<Duration>();
-    println!("\n{}: {:.0} µs in kernels a {unit}\n", r.name, micros(all) / times as f64);
-    println!("| kernel | workgroups | times | µs each | µs a {unit} | share |");
-    println!("|---|---:|---:|---:|---:|---:|");
-    for ((name, [x, y, z]), (count, time)) in kernels {
-        println!(
-            "| {name} | {x} × {y} × {z} | {:.0} | {:.1} | {:.0} | {:.0}% |",
-            count as f64 / times as f64,
-            micros(time) / count as f64,
-            micros(time) / times as f64,
-            100.0 * time.as_secs_f64() / all.as_secs_f64(),
-        );
-    }
-}
-
-/// What a token costs on the GPU, after the context of each test of decoding.
-#[cfg(feature = "gpu")]
-fn print_cost(bench: &Bench, results: &[Outcome]) {
-    let mut depths: Vec<usize> = results.iter().filter_map(Outcome::decoded_after).collect();
-    depths.dedup();
-    for depth in depths {
-        let Some(cost) = bench.cost(depth) else { return };
-        println!(
-            "a token after {depth} others: {} of weights, {} of keys and values, {} dispatches",
-            format::bytes(cost.weights),
-            format::bytes(cost.cache),
-            cost.dispatches
-        );
-    }
-}
-
-fn print_csv(results: &[Outcome]) {
-    println!(
-        "test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,share_of_int8_peak"
-    );
-    for r in results {
-        let pair = [median(&r.rate), median(&r.share)].map(|v| format!("{v:.4}")).join(",");
-        let (read, int8) = match r.test {
-            Test::Decode(_) => (pair, ",".into()),
-            Test::Prefill(_) => (",".into(), pair),
-        };
-        let t = &r.tokens_per_second;
-        println!("{},{:.3},{:.3},{:.3},{read},{int8}", r.name, median(t), least(t), most(t));
-    }
-}
-
-fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> serde_json::Value {
-    let tests: Vec<_> = results
-        .iter()
-        .map(|r| {
-            let t = &r.tokens_per_second;
-            let (rate, share) = match r.test {
-                Test::Decode(_) => ("gb_per_second", "share_of_read_bandwidth"),
-                Test::Prefill(_) => ("gops", "share_of_int8_peak"),
-            };
-            let mut test = json!({
-                "test": r.name,
-                "tokens_per_second": {"median": median(t), "min": least(t), "max": most(t)},
-            });
-            test[rate] = json!(median(&r.rate));
-            #[cfg(feature = "gpu")]
-            if let Some(cost) = r.decoded_after().and_then(|depth| bench.cost(depth)) {
-                test["token"] = json!({
-                    "weight_bytes": cost.weights,
-                    "cache_bytes": cost.cache,
-                    "dispatches": cost.dispatches,
-                });
-            }
-            if !r.share.is_empty() {
-                test[share] = json!(median(&r.share));
-            }
-            test
-        })
-        .collect();
-    json!({
-        "model": bench.session.model().path().display().to_string(),
-        "machine": {
-            "read_gb_s": machine.read_gb_s,
-            "int8_gops": machine.int8_gops,
-            "threads": bench.threads,
-            "isa": bench.kernels.isa().name(),
-            "gpu": bench.gpu(),
-        },
-        "tests": tests,
-    })
 }

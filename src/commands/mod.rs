@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 mod bench_image;
+mod bench_output;
 pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod convert;
