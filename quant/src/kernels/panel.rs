@@ -15,12 +15,20 @@
 //! ```text
 //! quants  [T][group]              i8
 //! scale   [T]                     f32
-//! init    [T]                     i32    -OFFSET · Σ quants: what the integer sums start from
+//! init    [T]                     i32    the bits of 1.5 · 2²³, less OFFSET · Σ quants: what the integer
+//!                                        sums start from
+//! shift   [T]                     f32    -1.5 · 2²³ · scale
 //! minsum  [T]                     f32    scale · Σ quants, only where the format has minimums
 //! ```
 //!
-//! so that a result is `Σ_groups d · scale · (init + Σ u8 · i8) + m · minsum`, and a tile kernel reads
-//! each of the two as one forward stream. A new format needs an unpacking of strips and nothing else.
+//! so that a result is `Σ_groups d · scale · (Σ u8 · i8 - OFFSET · Σ i8) + m · minsum`, and a tile kernel
+//! reads each of the two as one forward stream. A new format needs an unpacking of strips and nothing else.
+//!
+//! The sums are at most 32 · 127 · 255 from zero, less than 2²²: added to the bits of 1.5 · 2²³, they are
+//! the f32 `1.5 · 2²³ + sum`, exactly. One FMA, `that · scale + shift`, is then the sum times its scale,
+//! rounded once, where a conversion and a product would be two instructions of the same ports. `scale` is
+//! rounded to 22 bits here, so that `shift` is exact (a scale from 1e31 on would overflow it: activations
+//! of 1e33).
 
 use super::Rows;
 use super::prefetch::prefetch_slice;
@@ -28,6 +36,11 @@ use crate::codec::QK;
 
 /// Columns that are packed of one token before the next.
 const PIECE: usize = 1024;
+
+/// The f32 1.5 · 2²³, whose bits count in ones.
+const COUNTS: f32 = 12_582_912.0;
+/// Its bits: what sums of a group that nothing is known of start from.
+pub(super) const START: i32 = COUNTS.to_bits() as i32;
 
 /// Tokens between one that is packed and the one that is asked for.
 const AHEAD: usize = 4;
@@ -119,7 +132,7 @@ impl Shape {
 
     /// Bytes of one group of a pack of `tokens` tokens.
     pub(super) const fn pack_bytes(self, tokens: usize) -> usize {
-        tokens * (self.group + 8 + if self.mins { 4 } else { 0 })
+        tokens * (self.group + 12 + if self.mins { 4 } else { 0 })
     }
 
     /// Packs tokens `t0 .. t0 + tokens`, columns `c0 .. c0 + cols` (multiples of 32) of `x`.
@@ -182,10 +195,13 @@ impl Shape {
             let (to, rest) = out.split_at_mut(tokens * GROUP);
             to.as_chunks_mut::<GROUP>().0[t] = *q;
             let words = rest.as_chunks_mut::<4>().0;
-            words[t] = scale.to_ne_bytes();
-            words[tokens + t] = (sum * -self.offset).to_ne_bytes();
+            // To 22 bits, the nearest: an ulp at most.
+            let rounded = f32::from_bits((scale.to_bits() + 2) & !3);
+            words[t] = rounded.to_ne_bytes();
+            words[tokens + t] = (START - sum * self.offset).to_ne_bytes();
+            words[2 * tokens + t] = (-COUNTS * rounded).to_ne_bytes();
             if self.mins {
-                words[2 * tokens + t] = (scale * sum as f32).to_ne_bytes();
+                words[3 * tokens + t] = (scale * sum as f32).to_ne_bytes();
             }
         }
     }

@@ -176,7 +176,7 @@ unsafe fn half<D: Dot, F: Lanes>(q: __m256i, x: &[[i8; 16]; 2], init: &[[i32; 4]
     // SAFETY: as in `step`.
     unsafe {
         let init = || _mm256_load_si256(init.as_ptr().cast());
-        let s = D::start(F::MAX, init);
+        let s = D::start(F::MAX, 0, init);
         let s = D::add(F::MAX, s, D::weights(F::MAX, q), _mm256_load_si256(x.as_ptr().cast()));
         _mm256_cvtepi32_ps(D::finish(F::MAX, s, init))
     }
@@ -194,7 +194,7 @@ unsafe fn pair<D: Dot, F: Lanes>(
         let init = || _mm256_load_si256(init.as_ptr().cast());
         let xlo = _mm256_load_si256(xlo.as_ptr().cast());
         let xhi = _mm256_load_si256(xhi.as_ptr().cast());
-        let s = D::start(F::MAX, init);
+        let s = D::start(F::MAX, 0, init);
         let mut s = D::add(F::MAX, s, D::weights(F::MAX, lo), xlo);
         if D::chain(F::MAX) < 2 {
             s = D::widen(s);

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
 use crate::Matrix;
-use crate::kernels::panel::Lines;
+use crate::kernels::panel::{Lines, START};
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
@@ -95,9 +95,9 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
         let group = F::group(at, g);
         let rest = pack.add(T * shape.group).cast::<i32>();
         let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
-        let mut sum = [D::start(F::MAX, || init(0)); T];
+        let mut sum = [D::start(F::MAX, START, || init(0)); T];
         for (t, sum) in sum.iter_mut().enumerate().skip(1) {
-            *sum = D::start(F::MAX, || init(t));
+            *sum = D::start(F::MAX, START, || init(t));
         }
         for i in 0..fours {
             if i > 0 && i.is_multiple_of(chain) {
@@ -113,10 +113,11 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
         }
         for t in 0..T {
             let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
-            let v = _mm256_cvtepi32_ps(D::finish(F::MAX, sum[t], || init(t)));
-            acc[t] = _mm256_fmadd_ps(v, _mm256_mul_ps(group.d, scale), acc[t]);
+            let shift = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
+            let v = _mm256_castsi256_ps(D::finish(F::MAX, sum[t], || init(t)));
+            acc[t] = _mm256_fmadd_ps(_mm256_fmadd_ps(v, scale, shift), group.d, acc[t]);
             if shape.mins {
-                let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
+                let minsum = _mm256_broadcast_ss(&*rest.add(3 * T + t).cast::<f32>());
                 acc[t] = _mm256_fmadd_ps(group.m, minsum, acc[t]);
             }
         }

@@ -17,12 +17,12 @@ pub(super) trait Dot: Copy {
     /// The sum that one row octet and one token have so far, in whatever form.
     type Sum: Copy;
 
-    /// Nothing yet. `init` is what takes the place of the offset of quants up to `max`; the same must
+    /// `from`. `init` is `from` and what takes the place of the offset of quants up to `max`; the same must
     /// be given to [`Dot::finish`], and counts once.
     ///
     /// # Safety
     /// The features of the instruction, here and below.
-    unsafe fn start(max: u8, init: impl Fn() -> __m256i) -> Self::Sum;
+    unsafe fn start(max: u8, from: i32, init: impl Fn() -> __m256i) -> Self::Sum;
 
     /// Prepares quants up to `max` for [`Dot::add`].
     unsafe fn weights(max: u8, w: __m256i) -> Weights;
@@ -101,7 +101,7 @@ macro_rules! vnni {
             type Sum = __m256i;
 
             #[inline(always)]
-            unsafe fn start(_: u8, init: impl Fn() -> __m256i) -> __m256i {
+            unsafe fn start(_: u8, _: i32, init: impl Fn() -> __m256i) -> __m256i {
                 init()
             }
 
@@ -164,9 +164,10 @@ impl Dot for Maddubs {
     type Sum = (__m256i, __m256i);
 
     #[inline(always)]
-    unsafe fn start(_: u8, _: impl Fn() -> __m256i) -> Self::Sum {
+    unsafe fn start(max: u8, from: i32, _: impl Fn() -> __m256i) -> Self::Sum {
+        let from = if Self::signed(max) { from } else { 0 };
         // SAFETY: passed on.
-        unsafe { (_mm256_setzero_si256(), _mm256_setzero_si256()) }
+        unsafe { (_mm256_setzero_si256(), _mm256_set1_epi32(from)) }
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
+use crate::kernels::panel::START;
 use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
@@ -86,9 +87,9 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
         for _ in 0..groups {
             let rest = pack.add(T * shape.group).cast::<i32>();
             let init = |t: usize| _mm256_set1_epi32(rest.add(T + t).read());
-            let mut sum = [[D::start(F::MAX, || init(0)); 2]; T];
+            let mut sum = [[D::start(F::MAX, START, || init(0)); 2]; T];
             for (t, sum) in sum.iter_mut().enumerate().skip(1) {
-                *sum = [D::start(F::MAX, || init(t)); 2];
+                *sum = [D::start(F::MAX, START, || init(t)); 2];
             }
             for part in 0..fours / chain {
                 if part > 0 {
@@ -111,16 +112,17 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
             let d = panel.add(shape.group * ROWS).cast::<f32>();
             for (t, acc) in acc.iter_mut().enumerate() {
                 let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
+                let shift = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
                 for half in 0..2 {
-                    let v = _mm256_cvtepi32_ps(D::finish(F::MAX, sum[t][half], || init(t)));
-                    let scale = _mm256_mul_ps(_mm256_load_ps(d.add(half * OCTET)), scale);
-                    acc[half] = _mm256_fmadd_ps(v, scale, acc[half]);
+                    let v = _mm256_castsi256_ps(D::finish(F::MAX, sum[t][half], || init(t)));
+                    let v = _mm256_fmadd_ps(v, scale, shift);
+                    acc[half] = _mm256_fmadd_ps(v, _mm256_load_ps(d.add(half * OCTET)), acc[half]);
                 }
             }
             if shape.mins {
                 let m = panel.add((shape.group + 4) * ROWS).cast::<f32>();
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
+                    let minsum = _mm256_broadcast_ss(&*rest.add(3 * T + t).cast::<f32>());
                     for (half, acc) in acc.iter_mut().enumerate() {
                         let m = _mm256_load_ps(m.add(half * OCTET));
                         *acc = _mm256_fmadd_ps(m, minsum, *acc);

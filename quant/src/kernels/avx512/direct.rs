@@ -77,12 +77,13 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
                 }
                 for t in 0..T {
                     let scale = _mm512_set1_ps(rest.add(t).cast::<f32>().read());
-                    let scale = _mm512_mul_ps(group.d, scale);
-                    acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scale, acc[t]);
+                    let shift = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
+                    let v = _mm512_fmadd_ps(_mm512_castsi512_ps(sum[t]), scale, shift);
+                    acc[t] = _mm512_fmadd_ps(v, group.d, acc[t]);
                 }
                 if shape.mins {
                     for (t, acc) in acc.iter_mut().enumerate() {
-                        let minsum = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
+                        let minsum = _mm512_set1_ps(rest.add(3 * T + t).cast::<f32>().read());
                         *acc = _mm512_fmadd_ps(group.m, minsum, *acc);
                     }
                 }

@@ -2,9 +2,8 @@
 //! rows run over them. See [`panel`](crate::kernels::panel) for the layouts.
 //!
 //! A 512-bit load of the panel holds 4 consecutive weights of 16 rows, and each token contributes a
-//! broadcast of its 4 activations: 8 products a block of 32, then one conversion, one product of the
-//! two scales and one FMA. The conversions run beside the multipliers (on Zen 4), the other two do
-//! not, so that 8 of 10 is the bound for formats with a scale every 32 weights.
+//! broadcast of its 4 activations: 8 products a block of 32, then two FMAs, one for each scale. They run
+//! where the products do, so that 8 of 10 is the bound for formats with a scale every 32 weights.
 
 use std::arch::x86_64::*;
 
@@ -91,13 +90,15 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
             }
             let d = _mm512_load_ps(panel.add(shape.group * ROWS).cast());
             for t in 0..T {
-                let scale = _mm512_mul_ps(d, _mm512_set1_ps(rest.add(t).cast::<f32>().read()));
-                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scale, acc[t]);
+                let scale = _mm512_set1_ps(rest.add(t).cast::<f32>().read());
+                let shift = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
+                let v = _mm512_fmadd_ps(_mm512_castsi512_ps(sum[t]), scale, shift);
+                acc[t] = _mm512_fmadd_ps(v, d, acc[t]);
             }
             if shape.mins {
                 let m = _mm512_load_ps(panel.add((shape.group + 4) * ROWS).cast());
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let minsum = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
+                    let minsum = _mm512_set1_ps(rest.add(3 * T + t).cast::<f32>().read());
                     *acc = _mm512_fmadd_ps(m, minsum, *acc);
                 }
             }
