@@ -137,6 +137,7 @@ impl Acts {
             q: &self.q,
             scale: &self.scale,
             sum: &self.sum,
+            packed: None,
         }
     }
 

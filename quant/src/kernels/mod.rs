@@ -32,6 +32,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod cache;
 pub mod ceiling;
 pub mod fixed;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -39,6 +41,7 @@ mod float;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packing;
 // Not every architecture lays its activations out like the tiles of x86, nor asks for as much ahead.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod panel;
@@ -50,6 +53,7 @@ mod sweep;
 
 use isa::Active;
 pub use isa::*;
+pub use packing::*;
 use panel::{Lines, Pack};
 
 /// What kind of activations the kernels of a type read.
@@ -68,9 +72,10 @@ impl Input {
     }
 }
 
-/// A batch of activation rows, borrowed, row-major and contiguous. Either `x` or the other three
-/// may be empty when no kernel that needs them is called.
-#[derive(Clone, Copy, Debug)]
+/// A batch of activation rows, borrowed, row-major and contiguous. Either `x` or the next three
+/// may be empty when no kernel that needs them is called; the next three also where `packed` takes their
+/// place.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rows<'a> {
     /// Number of rows (tokens).
     pub n: usize,
@@ -84,6 +89,9 @@ pub struct Rows<'a> {
     pub scale: &'a [f32],
     /// `[n, cols / 32]`: sum of the block's `q`.
     pub sum: &'a [i32],
+    /// The same three, laid out as [`Kernels::packing`] says. Where a kernel wants it otherwise, it reads
+    /// the three.
+    pub packed: Option<Packed<'a>>,
 }
 
 /// Scratch memory of one thread: unpacked weight strips, prepared activations. Grows to what is
@@ -112,7 +120,7 @@ impl Scratch {
 
 /// A checked call of [`Kernels::matmul`], what the kernels rely on when they use raw pointers:
 /// `rows` lies within `w`, `x.cols == w.cols()`, the slices of `x` that the format reads are exactly
-/// as long as `x.n` and `x.cols` say, neither is empty, `ld ≥ rows.len()` and
+/// as long as `x.n` and `x.cols` say (or there is `x.packed`, as the kernel wants it), neither is empty, `ld ≥ rows.len()` and
 /// `y.len() ≥ (x.n - 1) · ld + rows.len()`.
 #[derive(Debug)]
 pub(crate) struct Job<'a> {
@@ -124,13 +132,14 @@ pub(crate) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// `None` when there is nothing to compute.
+    /// `None` when there is nothing to compute. `packing` is what the kernel reads, if it does.
     fn check(
         w: Matrix<'a>,
         rows: Range<usize>,
-        x: Rows<'a>,
+        mut x: Rows<'a>,
         y: &'a mut [f32],
         ld: usize,
+        packing: Option<Packing>,
     ) -> Option<Self> {
         assert!(rows.start <= rows.end && rows.end <= w.rows() && x.cols == w.cols());
         if x.n == 0 || rows.is_empty() {
@@ -140,7 +149,11 @@ impl<'a> Job<'a> {
         let end = (x.n - 1).checked_mul(ld).and_then(|y0| y0.checked_add(rows.len()));
         assert!(end.is_some_and(|end| end <= y.len()));
         let elems = x.n.checked_mul(x.cols).expect("activations that fit memory");
+        x.packed = x.packed.filter(|p| Some(p.packing) == packing);
         match Input::of(w.dtype()) {
+            _ if x.packed.is_some() => {
+                assert!(x.packed.is_some_and(|p| p.bytes.len() == p.packing.bytes()));
+            }
             Input::F32 => assert!(x.x.len() == elems),
             Input::Q8 => {
                 assert!(x.cols.is_multiple_of(QK) && x.q.len() == elems);
@@ -219,7 +232,8 @@ impl Kernels {
         ld: usize,
         scratch: &mut Scratch,
     ) {
-        if let Some(job) = Job::check(w, rows, x, y, ld) {
+        let packing = self.packing(w.dtype(), x.n, x.cols);
+        if let Some(job) = Job::check(w, rows, x, y, ld, packing) {
             self.active_for(w.dtype()).matmul(job, scratch);
         }
     }

@@ -32,6 +32,7 @@
 
 use super::Rows;
 use super::prefetch::prefetch_slice;
+use crate::DType;
 use crate::codec::QK;
 
 /// Columns that are packed of one token before the next.
@@ -85,8 +86,8 @@ pub(super) struct Layout {
     pub(super) shape: Shape,
     /// First token and number of tokens.
     pub(super) tokens: (usize, usize),
-    /// First column and number of columns.
-    pub(super) cols: (usize, usize),
+    /// Number of columns.
+    pub(super) cols: usize,
 }
 
 impl Pack {
@@ -125,6 +126,19 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// That of a type; `None` for floats.
+    pub(super) const fn of(dtype: DType) -> Option<Self> {
+        let (group, offset, mins) = match dtype {
+            DType::Q4_0 => (32, 8, false),
+            DType::Q5_0 => (32, 16, false),
+            DType::Q8_0 => (32, 128, false),
+            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (32, 0, true),
+            DType::Q6_K => (16, 32, false),
+            DType::F32 | DType::F16 | DType::BF16 => return None,
+        };
+        Some(Shape { group, offset, mins })
+    }
+
     /// Bytes of one group of a panel of `rows` rows.
     pub(super) const fn panel_bytes(self, rows: usize) -> usize {
         rows * (self.group + 4 + if self.mins { 4 } else { 0 })
@@ -135,23 +149,15 @@ impl Shape {
         tokens * (self.group + 12 + if self.mins { 4 } else { 0 })
     }
 
-    /// Packs tokens `t0 .. t0 + tokens`, columns `c0 .. c0 + cols` (multiples of 32) of `x`.
-    pub(super) fn pack(
-        self,
-        x: Rows<'_>,
-        t0: usize,
-        tokens: usize,
-        c0: usize,
-        cols: usize,
-        out: &mut [u8],
-    ) {
+    /// Packs tokens `t0 .. t0 + tokens` of `x`.
+    pub(super) fn pack(self, x: Rows<'_>, t0: usize, tokens: usize, out: &mut [u8]) {
         let stride = self.pack_bytes(tokens);
         // A piece of the pack stays in the first-level cache until all tokens have written to it.
-        for c in (0..cols).step_by(PIECE) {
-            let cols = PIECE.min(cols - c);
+        for c in (0..x.cols).step_by(PIECE) {
+            let cols = PIECE.min(x.cols - c);
             let out = &mut out[c / self.group * stride..][..cols / self.group * stride];
             let row = |t: usize| {
-                let from = t * x.cols + c0 + c;
+                let from = t * x.cols + c;
                 let blocks = from / QK..(from + cols) / QK;
                 let q = bytemuck::cast_slice(&x.q[from..][..cols]);
                 (q, &x.scale[blocks.clone()], &x.sum[blocks])
@@ -203,32 +209,6 @@ impl Shape {
             if self.mins {
                 words[3 * tokens + t] = (scale * sum as f32).to_ne_bytes();
             }
-        }
-    }
-}
-
-/// Cuts `n` into `n.div_ceil(max)` parts that differ by at most one: (start, length) of each.
-pub(super) fn parts(n: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = n.div_ceil(max);
-    (0..count).map(move |i| {
-        let start = i * n / count;
-        (start, (i + 1) * n / count - start)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_cover() {
-        for n in 0..100 {
-            let mut next = 0;
-            for (start, len) in parts(n, 12) {
-                assert!(start == next && (1..=12).contains(&len));
-                next += len;
-            }
-            assert_eq!(next, n);
         }
     }
 }

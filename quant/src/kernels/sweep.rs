@@ -6,9 +6,10 @@
 //! taken (up to [`COLS`] columns), `y` is written once, and a pack, which lies further away, is read
 //! once for several strips.
 
-use super::panel::{Layout, Lines, Shape, parts};
+use super::packing::tiles;
+use super::panel::{Layout, Lines, Shape};
 use super::prefetch::prefetch_slice_l2;
-use super::{Job, Scratch};
+use super::{Job, Scratch, cache};
 use crate::Matrix;
 use crate::codec::QK;
 
@@ -106,19 +107,28 @@ pub(super) fn sweep(
     let rows0 = rows.start;
     let Sweep { shape, block_len, block_bytes, tokens: most } = kernel;
     assert_eq!(w.row_bytes(), x.cols / block_len * block_bytes);
-    let piece = block_len.max(QK);
-    for (n0, n) in parts(x.n, BATCH) {
-        for (c0, cols) in parts(x.cols / piece, COLS / piece) {
-            let (c0, cols) = (c0 * piece, cols * piece);
-            let groups = cols / shape.group;
-            let token_bytes = groups * shape.pack_bytes(1);
-            let layout = Layout { tile: most, shape, tokens: (n0, n), cols: (c0, cols) };
-            let (pack, there) = scratch.pack.keep(layout, n * token_bytes);
-            if !there {
-                for (t0, tokens) in parts(n, most) {
-                    shape.pack(x, n0 + t0, tokens, c0, cols, &mut pack[t0 * token_bytes..]);
+    let token_bytes = x.cols / shape.group * shape.pack_bytes(1);
+    let batches = tiles(x.n, if x.packed.is_some() { x.n } else { BATCH });
+    for batch in batches {
+        let (n0, n) = (batch.start, batch.len());
+        let pack = match x.packed {
+            Some(packed) => packed.bytes,
+            None => {
+                let layout = Layout { tile: most, shape, tokens: (n0, n), cols: x.cols };
+                let (pack, there) = scratch.pack.keep(layout, n * token_bytes);
+                if !there {
+                    for tile in tiles(n, most) {
+                        let out = &mut pack[tile.start * token_bytes..tile.end * token_bytes];
+                        shape.pack(x, n0 + tile.start, tile.len(), out);
+                    }
                 }
+                pack
             }
+        };
+        let piece = block_len.max(QK);
+        for piece_cols in tiles(x.cols / piece, most_cols(n, shape) / piece) {
+            let (c0, cols) = (piece_cols.start * piece, piece_cols.len() * piece);
+            let groups = cols / shape.group;
             let panel_bytes = groups * shape.panel_bytes(ROWS);
             let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);
             let panels = scratch.panel.at_least(strips * panel_bytes);
@@ -129,15 +139,17 @@ pub(super) fn sweep(
                     let at = At::strip(w, r0, end, &mut scratch.spare);
                     unpack(at.skip(from), groups, panel.as_mut_ptr());
                 }
-                let (tiles, ahead) = (n.div_ceil(most), ROWS * strips);
-                for (i, (t0, tokens)) in parts(n, most).enumerate() {
+                let (count, ahead) = (n.div_ceil(most), ROWS * strips);
+                for (i, of) in tiles(n, most).enumerate() {
                     // The next strips, a few rows a tile.
-                    for r in end + i * ahead / tiles..end + (i + 1) * ahead / tiles {
+                    for r in end + i * ahead / count..end + (i + 1) * ahead / count {
                         if r < rows.end {
                             prefetch_slice_l2(&w.row(r)[from..][..len]);
                         }
                     }
-                    let pack = pack[t0 * token_bytes..][..tokens * token_bytes].as_ptr();
+                    let (t0, tokens) = (of.start, of.len());
+                    let at = t0 * token_bytes + c0 / shape.group * shape.pack_bytes(tokens);
+                    let pack = pack[at..][..groups * shape.pack_bytes(tokens)].as_ptr();
                     for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks(panel_bytes)) {
                         let rows = ROWS.min(end - r0);
                         let y = &mut y[(n0 + t0) * ld + (r0 - rows0)..];
@@ -149,4 +161,16 @@ pub(super) fn sweep(
             }
         }
     }
+}
+
+/// The most columns that are taken at once for `n` tokens: those whose packs stay in the second-level
+/// cache, so that all strips find them there, or whole rows where those would be few.
+fn most_cols(n: usize, shape: Shape) -> usize {
+    /// Weights and results take the rest of the cache.
+    const PACKS: f32 = 0.4;
+    /// Below that, results are read again too often.
+    const FEW: usize = 1024;
+    let bytes = (PACKS * cache::second_level() as f32) as usize;
+    let cols = bytes / (n * shape.pack_bytes(1)) * shape.group;
+    if cols < FEW { COLS } else { cols.min(COLS) }
 }

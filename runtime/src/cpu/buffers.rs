@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use quant::codec::QK;
-use quant::kernels::Rows;
+use quant::kernels::{Kernels, Packed, Packing, Rows};
 
 use super::shared::SharedBuf;
 use crate::config::GemmaConfig;
@@ -86,9 +86,68 @@ impl Quantized {
                 q: self.q.read(0..n * c),
                 scale: self.scale.read(0..n * b),
                 sum: self.sum.read(0..n * b),
+                packed: None,
             }
         }
     }
+}
+
+/// A few rows, or parts of rows, that are quantized before they are laid out for the tiles. One a thread.
+#[derive(Default)]
+pub(crate) struct Stage {
+    q: Vec<i8>,
+    scale: Vec<f32>,
+    sum: Vec<i32>,
+}
+
+impl Stage {
+    /// Quantizes `n` rows of `cols` values (whole blocks), the i-th of which `row(i, …)` hands to the
+    /// function that it is given, and lays them out at `out`.
+    pub(crate) fn pack(
+        &mut self,
+        kernels: &Kernels,
+        packing: &Packing,
+        (n, cols): (usize, usize),
+        out: &mut [u8],
+        mut row: impl FnMut(usize, &mut dyn FnMut(&[f32])),
+    ) {
+        let blocks = cols / QK;
+        self.q.resize(self.q.len().max(n * cols), 0);
+        self.scale.resize(self.scale.len().max(n * blocks), 0.0);
+        self.sum.resize(self.sum.len().max(n * blocks), 0);
+        for i in 0..n {
+            let block = i * blocks..(i + 1) * blocks;
+            let (scale, sum) = (&mut self.scale[block.clone()], &mut self.sum[block]);
+            let q = &mut self.q[i * cols..(i + 1) * cols];
+            row(i, &mut |x| kernels.quantize(x, q, scale, sum));
+        }
+        let rows = Rows {
+            n,
+            cols,
+            q: &self.q[..n * cols],
+            scale: &self.scale[..n * blocks],
+            sum: &self.sum[..n * blocks],
+            ..Rows::default()
+        };
+        packing.pack(rows, out);
+    }
+}
+
+/// Bytes of activations laid out for the tiles, whatever the types of the weights.
+fn packed_bytes(rows: usize, cols: usize) -> usize {
+    // Groups of 16 take the most: 16 bytes and three words.
+    rows * cols / 16 * 28
+}
+
+/// Rows laid out for the tiles.
+///
+/// # Safety
+/// As [`SharedBuf::read`], for all of them.
+pub(crate) unsafe fn packed_rows(from: &SharedBuf<u8>, packing: Packing) -> Rows<'_> {
+    let (n, cols) = packing.of();
+    // SAFETY: the caller's.
+    let bytes = unsafe { from.read(0..packing.bytes()) };
+    Rows { n, cols, packed: Some(Packed { packing, bytes }), ..Rows::default() }
 }
 
 /// What is computed row by row. For a small batch every thread has its own and computes all of it,
@@ -130,6 +189,10 @@ pub(crate) struct Shared {
     pub(crate) g: SharedBuf<f32>,
     /// The same, quantized, where it wants that.
     pub(crate) g_q: Quantized,
+    /// The same, laid out for the tiles, where it is read by tiles.
+    pub(crate) g_packed: SharedBuf<u8>,
+    /// h or a, whichever the next matmul reads, laid out for the tiles.
+    pub(crate) packed: SharedBuf<u8>,
     /// What each thread found of each row's and head's attention over its part of the cache:
     /// `[small rows, heads, threads, head_pad + 2]`; the last two are the sum and the maximum.
     pub(crate) parts: SharedBuf<f32>,
@@ -147,6 +210,8 @@ impl Shared {
             o: SharedBuf::zeroed(rows * c.hidden)?,
             g: SharedBuf::zeroed(rows * c.ffn)?,
             g_q: Quantized::new(rows, c.ffn)?,
+            g_packed: SharedBuf::zeroed(packed_bytes(rows, c.ffn))?,
+            packed: SharedBuf::zeroed(packed_bytes(rows, c.hidden.max(c.q_dim())))?,
             parts: SharedBuf::zeroed(small * c.heads * threads * (pad + 2))?,
             logits: SharedBuf::zeroed(0)?,
         })

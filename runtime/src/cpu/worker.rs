@@ -13,12 +13,12 @@
 use std::ops::Range;
 
 use quant::codec::{QK, decode_row};
-use quant::kernels::{Input, Rows, Scratch};
+use quant::kernels::{Input, Packing, Rows, Scratch, tiles};
 use quant::{DType, Matrix};
 
 use super::ahead::Ahead;
 use super::attention::State;
-use super::buffers::RowBufs;
+use super::buffers::{Quantized, RowBufs, Stage, packed_rows};
 use super::claims::{Claims, share};
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
@@ -39,6 +39,7 @@ pub(crate) struct ThreadState {
     /// Its own row buffers, for small batches.
     pub(crate) rows: RowBufs,
     pub(crate) scratch: Scratch,
+    pub(crate) stage: Stage,
     pub(crate) tile: Vec<f32>,
     pub(crate) tile2: Vec<f32>,
     pub(crate) attention: State,
@@ -69,7 +70,14 @@ pub(crate) struct Worker<'a> {
     /// Are row operations split between the threads?
     split: bool,
     pub(super) rows: &'a RowBufs,
+    /// This thread's own, whatever `rows` are.
+    own: &'a RowBufs,
     scratch: &'a mut Scratch,
+    stage: &'a mut Stage,
+    /// How h, or a, was laid out for the tiles, if it was.
+    packing: Option<Packing>,
+    /// The same of g.
+    g_packing: Option<Packing>,
     tile: &'a mut Vec<f32>,
     tile2: &'a mut Vec<f32>,
     pub(super) attention: &'a mut State,
@@ -98,7 +106,11 @@ impl<'a> Worker<'a> {
             index,
             split,
             rows: if split { &cpu.batch_rows } else { &state.rows },
+            own: &state.rows,
             scratch: &mut state.scratch,
+            stage: &mut state.stage,
+            packing: None,
+            g_packing: None,
             tile: &mut state.tile,
             tile2: &mut state.tile2,
             attention: &mut state.attention,
@@ -111,7 +123,32 @@ impl<'a> Worker<'a> {
 
     /// The rows whose row operations this thread computes.
     pub(super) fn my_rows(&self) -> Range<usize> {
-        if self.split { self.share(self.active.len()) } else { 0..self.active.len() }
+        let n = self.active.len();
+        if !self.split {
+            return 0..n;
+        }
+        let tiles = tiles(n, self.cpu.kernels.tile());
+        let mine = self.share(tiles.len());
+        let first = |i| tiles.clone().nth(i).map_or(n, |tile| tile.start);
+        first(mine.start)..first(mine.end)
+    }
+
+    /// The same, where rows are split: tile by tile, as matmuls of many rows have them.
+    fn my_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let tiles = tiles(self.active.len(), self.cpu.kernels.tile());
+        let mine = self.share(tiles.len());
+        tiles.skip(mine.start).take(mine.len())
+    }
+
+    /// How `cols` activations of the rows are laid out for the tiles of all of these matrices; `None`
+    /// where they are read as they are, or by each in its own way.
+    fn packing(&self, readers: &[&WeightMatrix], cols: usize) -> Option<Packing> {
+        if !self.split {
+            return None;
+        }
+        let of = |w: &WeightMatrix| self.cpu.kernels.packing(w.dtype, self.active.len(), cols);
+        let packing = of(readers.first()?)?;
+        readers.iter().all(|w| of(w) == Some(packing)).then_some(packing)
     }
 
     /// This thread's share of `n` items.
@@ -165,6 +202,23 @@ impl<'a> Worker<'a> {
         }
         self.cpu.barrier.wait_and(|| ahead.step());
         ahead.rest();
+    }
+
+    /// h or a for the next matmul, in the form in which it was left.
+    ///
+    /// # Safety
+    /// It was written before a barrier, and is next written after another.
+    unsafe fn input<'b>(&self, quantized: &'b Quantized, x: &'b SharedBuf<f32>) -> Rows<'b>
+    where
+        'a: 'b,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.packing {
+                Some(packing) => packed_rows(&self.cpu.shared.packed, packing),
+                None => quantized.rows(x, self.active.len()),
+            }
+        }
     }
 
     fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
@@ -294,6 +348,26 @@ impl Backend for Worker<'_> {
     fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]) {
         let d = self.pass.config.hidden;
         let quantize = wants_q8(readers);
+        self.packing = self.packing(readers, d);
+        if let Some(packing) = self.packing {
+            for tile in self.my_tiles() {
+                let place = packing.place(&tile, 0..d);
+                // SAFETY: rows of the tile are this thread's, in x as below and in what is packed; the
+                // first row of its own h is its own.
+                let (h, out) =
+                    unsafe { (self.own.h.write(0..d), self.cpu.shared.packed.write(place)) };
+                let (kernels, eps) = (&self.cpu.kernels, self.pass.config.rms_eps);
+                self.stage.pack(kernels, &packing, (tile.len(), d), out, |i, quantize| {
+                    let row = self.active[tile.start + i];
+                    // SAFETY: see above.
+                    let x = unsafe { self.rows.x.read(row * d..(row + 1) * d) };
+                    ops::rms_norm(kernels, x, weight, eps, h);
+                    quantize(h);
+                });
+            }
+            self.sync_rows();
+            return;
+        }
         for t in self.my_rows() {
             let row = self.active[t];
             // SAFETY: rows t of h and `row` of x are this thread's: `active` is ascending and the
@@ -315,7 +389,7 @@ impl Backend for Worker<'_> {
     fn qkv(&mut self, layer: &Layer) {
         let c = self.pass.config;
         // SAFETY: h was written before `sync_rows`, and is next written after another barrier.
-        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let matrices = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
         let ld = c.q_dim() + 2 * c.kv_dim();
         self.matmul(&matrices, h, &self.cpu.shared.qkv, ld, |_| {});
@@ -383,8 +457,22 @@ impl Backend for Worker<'_> {
         } else {
             self.attend_blocks(layer);
         }
-        if wants_q8(&[&layer.o]) {
-            let q_dim = self.pass.config.q_dim();
+        let q_dim = self.pass.config.q_dim();
+        self.packing = self.packing(&[&layer.o], q_dim);
+        if let Some(packing) = self.packing {
+            for tile in self.my_tiles() {
+                let place = packing.place(&tile, 0..q_dim);
+                // SAFETY: a was written before a barrier, and the tile is this thread's.
+                let (a, out) = unsafe {
+                    let a = self.rows.a.read(tile.start * q_dim..tile.end * q_dim);
+                    (a, self.cpu.shared.packed.write(place))
+                };
+                let kernels = &self.cpu.kernels;
+                self.stage.pack(kernels, &packing, (tile.len(), q_dim), out, |i, quantize| {
+                    quantize(&a[i * q_dim..(i + 1) * q_dim]);
+                });
+            }
+        } else if wants_q8(&[&layer.o]) {
             for t in self.my_rows() {
                 // SAFETY: a was written by this thread (small batches) or before a barrier, and
                 // row t of a_q is this thread's.
@@ -398,7 +486,7 @@ impl Backend for Worker<'_> {
 
     fn attn_out(&mut self, layer: &Layer) {
         // SAFETY: a was written before the last barrier, or by this thread.
-        let a = unsafe { self.rows.a_q.rows(&self.rows.a, self.active.len()) };
+        let a = unsafe { self.input(&self.rows.a_q, &self.rows.a) };
         let hidden = self.pass.config.hidden;
         self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, |_| {});
         self.wait_and_ask(&[&layer.gate, &layer.up], true);
@@ -422,9 +510,10 @@ impl Backend for Worker<'_> {
     fn gate_up(&mut self, layer: &Layer) {
         let (n, ffn) = (self.active.len(), self.pass.config.ffn);
         // SAFETY: h was written before `sync_rows`, or by this thread.
-        let h = unsafe { self.rows.h_q.rows(&self.rows.h, n) };
+        let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
         let (part, quantize) = (self.part(ffn, QK), wants_q8(&[&layer.down]));
+        self.g_packing = self.packing(&[&layer.down], ffn);
         for claim in self.claim(ffn.div_ceil(part)) {
             let rows = claim.start * part..(claim.end * part).min(ffn);
             let len = rows.len();
@@ -434,6 +523,24 @@ impl Backend for Worker<'_> {
             self.cpu.kernels.matmul(up, rows.clone(), h, self.tile2, len, self.scratch);
             ops::gelu_mul(&self.cpu.kernels, &mut self.tile[..n * len], &self.tile2[..n * len]);
             // In the form that the next matmul wants, while it is at hand.
+            if let Some(packing) = self.g_packing {
+                let kernels = &self.cpu.kernels;
+                let mut of = tiles(n, kernels.tile()).peekable();
+                while let Some(tile) = of.next() {
+                    if let Some(next) = of.peek() {
+                        self.cpu.shared.g_packed.ask_to_write(packing.place(next, rows.clone()));
+                    }
+                    let from = &self.tile[tile.start * len..tile.end * len];
+                    // SAFETY: these columns belong to the claim; parts are whole blocks.
+                    let out = unsafe {
+                        self.cpu.shared.g_packed.write(packing.place(&tile, rows.clone()))
+                    };
+                    self.stage.pack(kernels, &packing, (tile.len(), len), out, |i, quantize| {
+                        quantize(&from[i * len..(i + 1) * len]);
+                    });
+                }
+                continue;
+            }
             for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
                 if quantize {
                     self.cpu.shared.g_q.ask_to_write(t + WRITE_AHEAD, rows.clone());
@@ -452,7 +559,12 @@ impl Backend for Worker<'_> {
 
     fn down(&mut self, layer: &Layer) {
         // SAFETY: g or g_q was written before the last barrier.
-        let g = unsafe { self.cpu.shared.g_q.rows(&self.cpu.shared.g, self.active.len()) };
+        let g = unsafe {
+            match self.g_packing {
+                Some(packing) => packed_rows(&self.cpu.shared.g_packed, packing),
+                None => self.cpu.shared.g_q.rows(&self.cpu.shared.g, self.active.len()),
+            }
+        };
         let hidden = self.pass.config.hidden;
         self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
         let weights = self.pass.weights;
@@ -485,7 +597,7 @@ impl Backend for Worker<'_> {
         let w = &self.pass.weights.output;
         self.norm(norm, &[w]);
         // SAFETY: h was written before `sync_rows`, or by this thread.
-        let h = unsafe { self.rows.h_q.rows(&self.rows.h, self.active.len()) };
+        let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let (cap, kernels) = (self.pass.config.final_softcap, self.cpu.kernels);
         self.matmul(&[(w, 0)], h, &self.cpu.shared.logits, w.rows, |y| {
             if let Some(cap) = cap {

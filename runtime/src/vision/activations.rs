@@ -66,7 +66,7 @@ impl Activations {
         if let (Some(Exact { cols, x }), false) = (&mut self.exact, exact.is_empty()) {
             x.par_chunks_exact_mut(*cols).enumerate().for_each(|(t, x)| row(t, x));
             let (n, cols) = (x.len() / *cols, *cols);
-            let rows = Rows { n, cols, x, q: &[], scale: &[], sum: &[] };
+            let rows = Rows { n, cols, x, ..Rows::default() };
             batched::matmul(k, workers, &exact, rows, out, ld, finish);
         }
         let fixed = of(Form::Fixed);

@@ -78,5 +78,6 @@ fn batch(x: Rows<'_>, t0: usize) -> Rows<'_> {
         q: part(x.q, t0 * x.cols, n * x.cols),
         scale: part(x.scale, t0 * blocks, n * blocks),
         sum: part(x.sum, t0 * blocks, n * blocks),
+        packed: None,
     }
 }

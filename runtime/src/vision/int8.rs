@@ -59,7 +59,7 @@ impl Quantized {
     /// As kernels read them.
     pub(super) fn rows(&self) -> Rows<'_> {
         let Quantized { rows: n, cols, .. } = *self;
-        Rows { n, cols, x: &[], q: &self.q, scale: &self.scale, sum: &self.sum }
+        Rows { n, cols, q: &self.q, scale: &self.scale, sum: &self.sum, ..Rows::default() }
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let pack = scratch.pack.at_least(x.cols / shape.group * shape.pack_bytes(x.n));
-    shape.pack(x, 0, x.n, 0, x.cols, pack);
+    shape.pack(x, 0, x.n, pack);
     let strips = Strips { w, rows, pack, y, ld, spare: &mut scratch.spare };
     // SAFETY: passed on.
     unsafe {

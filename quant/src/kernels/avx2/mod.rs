@@ -33,6 +33,9 @@ use super::isa::Encoding;
 use super::{Avx2, AvxVnni, Job, Scratch};
 use crate::DType;
 
+/// The most tokens of a tile, and up to how many are not multiplied in tiles.
+pub(super) const TILE: (usize, usize) = (prefill::TOKENS, direct::TOKENS);
+
 impl Avx2 {
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         // SAFETY: the token proves the features.

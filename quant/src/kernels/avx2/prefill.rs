@@ -13,7 +13,7 @@ use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
 /// Tokens of a tile.
-const TOKENS: usize = 5;
+pub(super) const TOKENS: usize = 5;
 /// How far ahead of its use a pack is asked for, in bytes.
 const AHEAD: usize = 2048;
 

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step, halves};
 use super::strip::{At, Group, Strip, scales, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_0;
@@ -34,7 +35,7 @@ impl Lanes for Q4_0 {
 }
 
 impl Strip for Q4_0 {
-    const SHAPE: Shape = Shape { group: 32, offset: 8, mins: false };
+    const SHAPE: Shape = Shape::of(DType::Q4_0).unwrap();
     const MAX: u8 = 15;
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;

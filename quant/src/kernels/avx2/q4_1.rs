@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step, halves};
 use super::strip::{At, Group, Strip, lanes, nibbles, scales, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_1;
@@ -28,7 +29,7 @@ impl Lanes for Q4_1 {
 }
 
 impl Strip for Q4_1 {
-    const SHAPE: Shape = Shape { group: 32, offset: 0, mins: true };
+    const SHAPE: Shape = Shape::of(DType::Q4_1).unwrap();
     const MAX: u8 = 15;
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, nibbles, scales, set_where, transpose};
+use crate::DType;
 use crate::codec::KScales;
 use crate::kernels::panel::Shape;
 
@@ -78,7 +79,7 @@ impl<const BLOCK: usize> Lanes for Nibbles<BLOCK> {
 }
 
 impl<const BLOCK: usize> Strip for Nibbles<BLOCK> {
-    const SHAPE: Shape = Shape { group: 32, offset: 0, mins: true };
+    const SHAPE: Shape = Shape::of(DType::Q4_K).unwrap();
     const MAX: u8 = if Self::FIVE { 31 } else { 15 };
     const BLOCK_LEN: usize = 256;
     const BLOCK_BYTES: usize = BLOCK;

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, dwords, nibbles, scales, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q6K;
@@ -83,7 +84,7 @@ impl Lanes for Q6K {
 }
 
 impl Strip for Q6K {
-    const SHAPE: Shape = Shape { group: 16, offset: 32, mins: false };
+    const SHAPE: Shape = Shape::of(DType::Q6_K).unwrap();
     const MAX: u8 = 63;
     const BLOCK_LEN: usize = 256;
     const BLOCK_BYTES: usize = BLOCK;

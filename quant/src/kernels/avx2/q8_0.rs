@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step, halves};
 use super::strip::{At, Group, Strip, scales, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q8_0;
@@ -33,7 +34,7 @@ impl Lanes for Q8_0 {
 }
 
 impl Strip for Q8_0 {
-    const SHAPE: Shape = Shape { group: 32, offset: 128, mins: false };
+    const SHAPE: Shape = Shape::of(DType::Q8_0).unwrap();
     const MAX: u8 = 255;
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;

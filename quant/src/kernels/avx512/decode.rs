@@ -174,7 +174,7 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
     let shape = Shape { group: QK, offset: F::OFFSET, mins: true };
-    let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: (0, x.cols) };
+    let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: x.cols };
     let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
     let out = out.as_mut_ptr().cast::<Acts>();
     if there {

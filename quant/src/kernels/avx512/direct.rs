@@ -43,10 +43,10 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let groups = x.cols / shape.group;
-    let layout = Layout { tile: T, shape, tokens: (0, T), cols: (0, x.cols) };
+    let layout = Layout { tile: T, shape, tokens: (0, T), cols: x.cols };
     let (pack, there) = scratch.pack.keep(layout, groups * shape.pack_bytes(T));
     if !there {
-        shape.pack(x, 0, T, 0, x.cols, pack);
+        shape.pack(x, 0, T, pack);
     }
     let ahead = (ROWS * w.row_bytes()).div_ceil(groups);
     for r0 in rows.clone().step_by(ROWS) {

@@ -32,6 +32,9 @@ use q8_0::Q8_0;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;
 
+/// The most tokens of a tile, and up to how many are not multiplied in tiles.
+pub(super) const TILE: (usize, usize) = (prefill::TOKENS, direct::TOKENS);
+
 impl Avx512Vnni {
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         // SAFETY: the token proves the features.

@@ -12,7 +12,7 @@ use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
 /// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
-const TOKENS: usize = 12;
+pub(super) const TOKENS: usize = 12;
 /// How far ahead of its use a pack is asked for, in bytes.
 const AHEAD: usize = 2048;
 
@@ -67,12 +67,6 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
         _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(t * ld).cast());
     }
     let mut acc = [_mm512_setzero_ps(); T];
-    if !first {
-        for (t, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: see `Tile::y`.
-            *acc = unsafe { _mm512_maskz_loadu_ps(mask, y.add(t * ld)) };
-        }
-    }
     for _ in 0..groups {
         // SAFETY: this group of the panel and of the pack is there, with the fields of its layout.
         unsafe {
@@ -110,9 +104,14 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
             pack = pack.add(shape.pack_bytes(T));
         }
     }
-    for (t, acc) in acc.iter().enumerate() {
+    for (t, acc) in acc.into_iter().enumerate() {
         // SAFETY: see `Tile::y`.
-        unsafe { _mm512_mask_storeu_ps(y.add(t * ld), mask, *acc) };
+        unsafe {
+            let y = y.add(t * ld);
+            // At the end: then they have arrived.
+            let before = if first { _mm512_setzero_ps() } else { _mm512_maskz_loadu_ps(mask, y) };
+            _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(before, acc));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, scales, transpose};
 use super::words::{self, four};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_0;
@@ -46,7 +47,7 @@ impl Lanes for Q4_0 {
 }
 
 impl Strip for Q4_0 {
-    const SHAPE: Shape = Shape { group: 32, offset: 8, mins: false };
+    const SHAPE: Shape = Shape::of(DType::Q4_0).unwrap();
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, nibbles, scales, transpose};
 use super::words::{self, four};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) struct Q4_1;
@@ -49,7 +50,7 @@ impl Lanes for Q4_1 {
 }
 
 impl Strip for Q4_1 {
-    const SHAPE: Shape = Shape { group: 32, offset: 0, mins: true };
+    const SHAPE: Shape = Shape::of(DType::Q4_1).unwrap();
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::decode::{Lanes, Step};
 use super::k_scales::{self, HEADER};
 use super::strip::{At, Group, Strip, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 pub(super) type Q4K = Nibbles<144>;
@@ -83,7 +84,7 @@ impl<const BLOCK: usize> Lanes for Nibbles<BLOCK> {
 }
 
 impl<const BLOCK: usize> Strip for Nibbles<BLOCK> {
-    const SHAPE: Shape = Shape { group: 32, offset: 0, mins: true };
+    const SHAPE: Shape = Shape::of(DType::Q4_K).unwrap();
     const BLOCK_LEN: usize = 256;
     const BLOCK_BYTES: usize = BLOCK;
 

@@ -20,7 +20,7 @@ pub(super) fn matmul<I: FloatIsa>(isa: I, job: Job<'_>, scratch: &mut Scratch) {
             *a = f32::from(q) * scale;
         }
     }
-    let x = Rows { x: acts, q: &[], scale: &[], sum: &[], ..x };
+    let x = Rows { x: acts, q: &[], scale: &[], sum: &[], packed: None, ..x };
     for r0 in rows.clone().step_by(STRIP) {
         let m = STRIP.min(rows.end - r0);
         let strip = &mut strip[..m * x.cols];

@@ -23,7 +23,7 @@ pub(super) fn matmul<I: FloatIsa, W: Weight>(
     let Job { w, rows, x, y, ld } = job;
     // The activations on cache lines, each token padded to whole vectors with zeros.
     let padded = x.cols.next_multiple_of(16);
-    let layout = Layout { tile: 0, shape: acts, tokens: (0, x.n), cols: (0, x.cols) };
+    let layout = Layout { tile: 0, shape: acts, tokens: (0, x.n), cols: x.cols };
     let (acts, there) = scratch.pack.keep(layout, x.n * padded * 4);
     let acts: &mut [f32] = &mut bytemuck::cast_slice_mut(acts)[..x.n * padded];
     if !there {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{FloatIsa, Job, Scratch, Weight};
-use crate::kernels::panel::parts;
+use crate::kernels::packing::tiles;
 use crate::kernels::prefetch::prefetch;
 
 /// Columns of a panel, which then stays in the second-level cache beside a tile's activations.
@@ -38,7 +38,8 @@ pub(super) fn matmul<I: FloatIsa, W: Weight>(isa: I, job: Job<'_>, scratch: &mut
                     unpack::<I, W>(isa, rows, cols.clone(), panel[half * I::WIDTH..].as_mut_ptr())
                 };
             }
-            for (t0, n) in parts(x.n, I::TOKENS) {
+            for of in tiles(x.n, I::TOKENS) {
+                let t0 = of.start;
                 let tile = Tile {
                     panel: panel.as_ptr(),
                     x: x.x[t0 * x.cols + c0..].as_ptr(),
@@ -50,7 +51,7 @@ pub(super) fn matmul<I: FloatIsa, W: Weight>(isa: I, job: Job<'_>, scratch: &mut
                     first: c0 == 0,
                 };
                 // SAFETY: as the fields say, by the sizes that `Job` promises.
-                unsafe { run(isa, tile, n) };
+                unsafe { run(isa, tile, of.len()) };
             }
         }
     }

@@ -90,6 +90,6 @@ impl Head {
 fn multiply(k: &Kernels, w: &[f32], rows: usize, x: &[f32], y: &mut [f32], scratch: &mut Scratch) {
     let cols = w.len() / rows;
     let w = Matrix::new(DType::F32, rows, cols, bytemuck::cast_slice(w)).expect("whole rows");
-    let x = Rows { n: x.len() / cols, cols, x, q: &[], scale: &[], sum: &[] };
+    let x = Rows { n: x.len() / cols, cols, x, ..Rows::default() };
     k.matmul(w, 0..rows, x, y, rows, scratch);
 }
