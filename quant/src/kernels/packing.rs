@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
+use super::Kernels;
 use super::isa::Active;
 use super::panel::Shape;
-use super::{Kernels, Rows};
 use crate::DType;
+use crate::codec::QK;
 
 /// How `n` tokens of `cols` activations lie: in tiles of tokens, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,16 +50,6 @@ impl Packing {
         let stride = self.shape.pack_bytes(tile.len());
         first + columns.start / group * stride..first + columns.end / group * stride
     }
-
-    /// Lays out the tokens of one tile, all columns or some: `x` holds nothing else, and `out` is as long
-    /// as their [`place`](Packing::place).
-    ///
-    /// # Panics
-    /// When the lengths do not fit.
-    pub fn pack(&self, x: Rows<'_>, out: &mut [u8]) {
-        assert_eq!(out.len(), x.cols / self.shape.group * self.shape.pack_bytes(x.n));
-        self.shape.pack(x, 0, x.n, out);
-    }
 }
 
 /// Cuts `n` tokens into tiles of at most `most`, which differ by at most one.
@@ -73,6 +64,39 @@ impl Kernels {
         let (tile, few) = self.active_for(dtype).tile()?;
         let shape = Shape::of(dtype)?;
         (n > few).then_some(Packing { shape, tile, n, cols })
+    }
+
+    /// [`quantize`](Kernels::quantize)s some columns (whole blocks) of the `t`-th of a tile's `tokens` and
+    /// puts them where they belong in `out`, the [`place`](Packing::place) of these columns.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub fn quantize_packed(
+        &self,
+        x: &[f32],
+        packing: &Packing,
+        (t, tokens): (usize, usize),
+        out: &mut [u8],
+    ) {
+        const BLOCKS: usize = 4;
+        let (mut q, mut scale, mut sum) = ([0i8; BLOCKS * QK], [0.0; BLOCKS], [0; BLOCKS]);
+        let (shape, groups) = (packing.shape, QK / packing.shape.group);
+        let stride = shape.pack_bytes(tokens) * groups;
+        assert!(x.len().is_multiple_of(QK) && out.len() == x.len() / QK * stride && t < tokens);
+        let done = match self.active {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) if groups == 1 => {
+                isa.quantize_packed(x, shape, (t, tokens), out)
+            }
+            _ => 0,
+        };
+        let (x, out) = (&x[done * QK..], &mut out[done * stride..]);
+        for (x, out) in x.chunks(BLOCKS * QK).zip(out.chunks_mut(BLOCKS * stride)) {
+            let blocks = x.len() / QK;
+            let q = &mut q[..x.len()];
+            self.active.quantize(x, q, &mut scale[..blocks], &mut sum[..blocks]);
+            shape.pack_token(t, tokens, q, &scale[..blocks], &sum[..blocks], out);
+        }
     }
 
     /// The most tokens of a tile, in the packings of all types; 1 where there are none.

@@ -39,7 +39,7 @@ use crate::codec::QK;
 const PIECE: usize = 1024;
 
 /// The f32 1.5 · 2²³, whose bits count in ones.
-const COUNTS: f32 = 12_582_912.0;
+pub(super) const COUNTS: f32 = 12_582_912.0;
 /// Its bits: what sums of a group that nothing is known of start from.
 pub(super) const START: i32 = COUNTS.to_bits() as i32;
 
@@ -159,8 +159,7 @@ impl Shape {
             let row = |t: usize| {
                 let from = t * x.cols + c;
                 let blocks = from / QK..(from + cols) / QK;
-                let q = bytemuck::cast_slice(&x.q[from..][..cols]);
-                (q, &x.scale[blocks.clone()], &x.sum[blocks])
+                (&x.q[from..][..cols], &x.scale[blocks.clone()], &x.sum[blocks])
             };
             for t in 0..tokens {
                 // Short pieces, far from each other: the hardware does not see the next one coming.
@@ -171,26 +170,41 @@ impl Shape {
                     prefetch_slice(sum);
                 }
                 let (q, scale, sum) = row(t0 + t);
-                match self.group {
-                    QK => self.pack_token::<QK>(tokens, t, q, scale, sum, out),
-                    16 => self.pack_token::<16>(tokens, t, q, scale, sum, out),
-                    other => unreachable!("groups of {other}"),
-                }
+                self.pack_token(t, tokens, q, scale, sum, out);
             }
         }
     }
 
-    fn pack_token<const GROUP: usize>(
+    /// Puts some columns of the `t`-th of `tokens` tokens where they belong in their groups at `out`.
+    #[inline]
+    pub(super) fn pack_token(
         self,
-        tokens: usize,
         t: usize,
-        q: &[u8],
+        tokens: usize,
+        q: &[i8],
+        scale: &[f32],
+        sum: &[i32],
+        out: &mut [u8],
+    ) {
+        match self.group {
+            QK => self.pack_groups::<QK>(t, tokens, q, scale, sum, out),
+            16 => self.pack_groups::<16>(t, tokens, q, scale, sum, out),
+            other => unreachable!("groups of {other}"),
+        }
+    }
+
+    #[inline(always)]
+    fn pack_groups<const GROUP: usize>(
+        self,
+        t: usize,
+        tokens: usize,
+        q: &[i8],
         scale: &[f32],
         sum: &[i32],
         out: &mut [u8],
     ) {
         let stride = self.pack_bytes(tokens);
-        let quants = q.as_chunks::<GROUP>().0;
+        let quants = bytemuck::cast_slice::<i8, u8>(q).as_chunks::<GROUP>().0;
         for (g, q) in quants.iter().enumerate() {
             let out = &mut out[g * stride..][..stride];
             let b = g * GROUP / QK;

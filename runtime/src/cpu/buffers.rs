@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use quant::codec::QK;
-use quant::kernels::{Kernels, Packed, Packing, Rows};
+use quant::kernels::{Packed, Packing, Rows};
 
 use super::shared::SharedBuf;
 use crate::config::GemmaConfig;
@@ -89,47 +89,6 @@ impl Quantized {
                 packed: None,
             }
         }
-    }
-}
-
-/// A few rows, or parts of rows, that are quantized before they are laid out for the tiles. One a thread.
-#[derive(Default)]
-pub(crate) struct Stage {
-    q: Vec<i8>,
-    scale: Vec<f32>,
-    sum: Vec<i32>,
-}
-
-impl Stage {
-    /// Quantizes `n` rows of `cols` values (whole blocks), the i-th of which `row(i, …)` hands to the
-    /// function that it is given, and lays them out at `out`.
-    pub(crate) fn pack(
-        &mut self,
-        kernels: &Kernels,
-        packing: &Packing,
-        (n, cols): (usize, usize),
-        out: &mut [u8],
-        mut row: impl FnMut(usize, &mut dyn FnMut(&[f32])),
-    ) {
-        let blocks = cols / QK;
-        self.q.resize(self.q.len().max(n * cols), 0);
-        self.scale.resize(self.scale.len().max(n * blocks), 0.0);
-        self.sum.resize(self.sum.len().max(n * blocks), 0);
-        for i in 0..n {
-            let block = i * blocks..(i + 1) * blocks;
-            let (scale, sum) = (&mut self.scale[block.clone()], &mut self.sum[block]);
-            let q = &mut self.q[i * cols..(i + 1) * cols];
-            row(i, &mut |x| kernels.quantize(x, q, scale, sum));
-        }
-        let rows = Rows {
-            n,
-            cols,
-            q: &self.q[..n * cols],
-            scale: &self.scale[..n * blocks],
-            sum: &self.sum[..n * blocks],
-            ..Rows::default()
-        };
-        packing.pack(rows, out);
     }
 }
 

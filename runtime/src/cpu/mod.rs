@@ -95,7 +95,6 @@ impl Cpu {
                 Some(Mutex::new(ThreadState {
                     rows: RowBufs::new(config, SMALL)?,
                     scratch: Default::default(),
-                    stage: Default::default(),
                     tile: Vec::new(),
                     tile2: Vec::new(),
                     attention: Default::default(),

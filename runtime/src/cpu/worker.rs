@@ -18,7 +18,7 @@ use quant::{DType, Matrix};
 
 use super::ahead::Ahead;
 use super::attention::State;
-use super::buffers::{Quantized, RowBufs, Stage, packed_rows};
+use super::buffers::{Quantized, RowBufs, packed_rows};
 use super::claims::{Claims, share};
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
@@ -39,7 +39,6 @@ pub(crate) struct ThreadState {
     /// Its own row buffers, for small batches.
     pub(crate) rows: RowBufs,
     pub(crate) scratch: Scratch,
-    pub(crate) stage: Stage,
     pub(crate) tile: Vec<f32>,
     pub(crate) tile2: Vec<f32>,
     pub(crate) attention: State,
@@ -73,7 +72,6 @@ pub(crate) struct Worker<'a> {
     /// This thread's own, whatever `rows` are.
     own: &'a RowBufs,
     scratch: &'a mut Scratch,
-    stage: &'a mut Stage,
     /// How h, or a, was laid out for the tiles, if it was.
     packing: Option<Packing>,
     /// The same of g.
@@ -108,7 +106,6 @@ impl<'a> Worker<'a> {
             rows: if split { &cpu.batch_rows } else { &state.rows },
             own: &state.rows,
             scratch: &mut state.scratch,
-            stage: &mut state.stage,
             packing: None,
             g_packing: None,
             tile: &mut state.tile,
@@ -356,14 +353,13 @@ impl Backend for Worker<'_> {
                 // first row of its own h is its own.
                 let (h, out) =
                     unsafe { (self.own.h.write(0..d), self.cpu.shared.packed.write(place)) };
-                let (kernels, eps) = (&self.cpu.kernels, self.pass.config.rms_eps);
-                self.stage.pack(kernels, &packing, (tile.len(), d), out, |i, quantize| {
-                    let row = self.active[tile.start + i];
+                let kernels = &self.cpu.kernels;
+                for (i, &row) in self.active[tile.clone()].iter().enumerate() {
                     // SAFETY: see above.
                     let x = unsafe { self.rows.x.read(row * d..(row + 1) * d) };
-                    ops::rms_norm(kernels, x, weight, eps, h);
-                    quantize(h);
-                });
+                    ops::rms_norm(kernels, x, weight, self.pass.config.rms_eps, h);
+                    kernels.quantize_packed(h, &packing, (i, tile.len()), out);
+                }
             }
             self.sync_rows();
             return;
@@ -467,10 +463,9 @@ impl Backend for Worker<'_> {
                     let a = self.rows.a.read(tile.start * q_dim..tile.end * q_dim);
                     (a, self.cpu.shared.packed.write(place))
                 };
-                let kernels = &self.cpu.kernels;
-                self.stage.pack(kernels, &packing, (tile.len(), q_dim), out, |i, quantize| {
-                    quantize(&a[i * q_dim..(i + 1) * q_dim]);
-                });
+                for (i, a) in a.chunks_exact(q_dim).enumerate() {
+                    self.cpu.kernels.quantize_packed(a, &packing, (i, tile.len()), out);
+                }
             }
         } else if wants_q8(&[&layer.o]) {
             for t in self.my_rows() {
@@ -535,9 +530,9 @@ impl Backend for Worker<'_> {
                     let out = unsafe {
                         self.cpu.shared.g_packed.write(packing.place(&tile, rows.clone()))
                     };
-                    self.stage.pack(kernels, &packing, (tile.len(), len), out, |i, quantize| {
-                        quantize(&from[i * len..(i + 1) * len]);
-                    });
+                    for (i, from) in from.chunks_exact(len).enumerate() {
+                        kernels.quantize_packed(from, &packing, (i, tile.len()), out);
+                    }
                 }
                 continue;
             }

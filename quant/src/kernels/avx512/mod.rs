@@ -29,6 +29,7 @@ use q5::{Q5_0, Q5_1};
 use q6_k::Q6K;
 use q8_0::Q8_0;
 
+use super::panel::Shape;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;
 
@@ -39,6 +40,19 @@ impl Avx512Vnni {
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         // SAFETY: the token proves the features.
         unsafe { quantize::quantize(x, q, scale, sum) }
+    }
+
+    /// As [`Kernels::quantize_packed`](super::Kernels::quantize_packed), as far as it goes: the number of
+    /// blocks that were done.
+    pub(super) fn quantize_packed(
+        self,
+        x: &[f32],
+        shape: Shape,
+        t: (usize, usize),
+        out: &mut [u8],
+    ) -> usize {
+        // SAFETY: the token proves the features.
+        unsafe { quantize::packed(x, shape, t, out) }
     }
 
     pub(super) fn handles(self, _dtype: DType) -> bool {

@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
+use crate::kernels::panel::{COUNTS, START, Shape};
 
 /// Blocks that are quantized together.
 const FOUR: usize = 4;
@@ -20,8 +21,16 @@ pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i3
     let (scale_fours, scale_rest) = scale.as_chunks_mut::<FOUR>();
     let (sum_fours, sum_rest) = sum.as_chunks_mut::<FOUR>();
     for (i, x) in fours.iter().enumerate() {
-        if !four(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]) {
-            each(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]);
+        match four(x) {
+            // SAFETY: they hold the quants, scales and sums of four.
+            Some(four) => unsafe {
+                let q = q_fours[i].as_mut_ptr();
+                _mm512_storeu_si512(q.cast(), four.q[0]);
+                _mm512_storeu_si512(q.add(2 * QK).cast(), four.q[1]);
+                _mm_storeu_ps(scale_fours[i].as_mut_ptr(), four.scale);
+                _mm_storeu_si128(sum_fours[i].as_mut_ptr().cast(), four.sum);
+            },
+            None => each(x, &mut q_fours[i], &mut scale_fours[i], &mut sum_fours[i]),
         }
     }
     if !rest.is_empty() {
@@ -29,16 +38,77 @@ pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i3
     }
 }
 
-/// Four blocks of ordinary numbers. `false`, and nothing written, where there are others: infinities and
-/// NaNs, or so small ones that the reciprocals of their scales are no numbers.
+/// Some columns of the `t`-th of a tile's `tokens`, into their groups of 32 at `out`; what is missing to
+/// four blocks is left for another way. Returns the number of blocks that were done.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn packed(
+    x: &[f32],
+    shape: Shape,
+    (t, tokens): (usize, usize),
+    out: &mut [u8],
+) -> usize {
+    let stride = shape.pack_bytes(tokens);
+    assert!(shape.group == QK && t < tokens && out.len() >= x.len() / QK * stride);
+    let fours = x.as_chunks::<{ FOUR * QK }>().0;
+    for (i, x) in fours.iter().enumerate() {
+        let Some(four) = four(x) else { return i * FOUR };
+        let words = shape.words(four.scale, four.sum);
+        for b in 0..FOUR {
+            let q = four.q[b / 2];
+            let q = if b % 2 == 0 {
+                _mm512_castsi512_si256(q)
+            } else {
+                _mm512_extracti64x4_epi64::<1>(q)
+            };
+            // SAFETY: `out` has this group, and the group this token's quants and words.
+            unsafe {
+                let group = out.as_mut_ptr().add((i * FOUR + b) * stride);
+                _mm256_storeu_si256(group.add(t * QK).cast(), q);
+                let to = group.add(tokens * QK).cast::<u32>();
+                for field in 0..if shape.mins { 4 } else { 3 } {
+                    to.add(field * tokens + t).write_unaligned(words[field][b]);
+                }
+            }
+        }
+    }
+    fours.len() * FOUR
+}
+
+impl Shape {
+    /// The words of four groups: scales, starts of sums, shifts and minimums' factors.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn words(self, scale: __m128, sum: __m128i) -> [[u32; FOUR]; 4] {
+        let bits = _mm_add_epi32(_mm_castps_si128(scale), _mm_set1_epi32(2));
+        let rounded = _mm_and_si128(bits, _mm_set1_epi32(!3));
+        let offset = _mm_mullo_epi32(sum, _mm_set1_epi32(self.offset));
+        let init = _mm_sub_epi32(_mm_set1_epi32(START), offset);
+        let shift = _mm_mul_ps(_mm_castsi128_ps(rounded), _mm_set1_ps(-COUNTS));
+        let minsum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
+        let mut words = [[0; FOUR]; 4];
+        // SAFETY: there is room for four in each. One by one: an iterator over pairs would become a call.
+        unsafe {
+            _mm_storeu_si128(words[0].as_mut_ptr().cast(), rounded);
+            _mm_storeu_si128(words[1].as_mut_ptr().cast(), init);
+            _mm_storeu_si128(words[2].as_mut_ptr().cast(), _mm_castps_si128(shift));
+            _mm_storeu_si128(words[3].as_mut_ptr().cast(), _mm_castps_si128(minsum));
+        }
+        words
+    }
+}
+
+/// Four blocks, quantized.
+struct Four {
+    q: [__m512i; 2],
+    scale: __m128,
+    sum: __m128i,
+}
+
+/// Four blocks of ordinary numbers. `None` where there are others: infinities and NaNs, or so small ones
+/// that the reciprocals of their scales are no numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn four(
-    x: &[f32; FOUR * QK],
-    q: &mut [i8; FOUR * QK],
-    scale: &mut [f32; FOUR],
-    sum: &mut [i32; FOUR],
-) -> bool {
+fn four(x: &[f32; FOUR * QK]) -> Option<Four> {
     let mut v = [[_mm512_setzero_ps(); 2]; FOUR];
     let mut max = [_mm_setzero_ps(); FOUR];
     let mut numbers = 0xFFFF;
@@ -62,7 +132,7 @@ fn four(
     let small = _mm_cmp_ps_mask::<_CMP_LT_OQ>(d, _mm_set1_ps(LEAST));
     let infinite = _mm_cmp_ps_mask::<_CMP_EQ_OQ>(d, _mm_set1_ps(f32::INFINITY));
     if numbers != 0xFFFF || (small & !zero) | infinite != 0 {
-        return false;
+        return None;
     }
     let id = _mm_maskz_div_ps(!zero & 0xF, _mm_set1_ps(1.0), d);
     let id = _mm512_castps128_ps512(id);
@@ -77,12 +147,11 @@ fn four(
     // Lane l of two blocks' packed bytes: the quads l of both halves of one, then of the other.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let ones = _mm512_set1_epi8(1);
-    let mut sums = [_mm512_setzero_si512(); 2];
+    let (mut q, mut sums) = ([_mm512_setzero_si512(); 2], [_mm512_setzero_si512(); 2]);
     for pair in 0..2 {
         let bytes = _mm512_packs_epi16(words[2 * pair], words[2 * pair + 1]);
         let bytes = _mm512_permutexvar_epi32(order, bytes);
-        // SAFETY: two blocks have 64 bytes.
-        unsafe { _mm512_storeu_si512(q.as_mut_ptr().add(pair * 2 * QK).cast(), bytes) };
+        q[pair] = bytes;
         let s = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes);
         let s = _mm512_add_epi32(s, _mm512_shuffle_epi32::<0x4E>(s));
         sums[pair] = _mm512_add_epi32(s, _mm512_shuffle_epi32::<0xB1>(s));
@@ -94,12 +163,7 @@ fn four(
         _mm512_permutex2var_epi32(sums[0], first, sums[1]),
         _mm512_permutex2var_epi32(sums[0], second, sums[1]),
     );
-    // SAFETY: both hold four.
-    unsafe {
-        _mm_storeu_ps(scale.as_mut_ptr(), d);
-        _mm_storeu_si128(sum.as_mut_ptr().cast(), _mm512_castsi512_si128(s));
-    }
-    true
+    Some(Four { q, scale: d, sum: _mm512_castsi512_si128(s) })
 }
 
 /// Block by block, whatever the numbers are.

@@ -87,6 +87,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
+    fn reciprocal(self, v: __m512) -> __m512 {
+        // 14 bits, then a step of Newton's: half the time of a division.
+        unsafe {
+            let r = _mm512_rcp14_ps(v);
+            _mm512_fmadd_ps(_mm512_fnmadd_ps(v, r, _mm512_set1_ps(1.0)), r, r)
+        }
+    }
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_max_ps(a, b) }
     }

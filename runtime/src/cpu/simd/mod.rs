@@ -70,6 +70,11 @@ pub(crate) trait Simd: Copy {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `1 / v`, within an ulp or two, of what is between 1e-38 and 1e38.
+    #[inline(always)]
+    fn reciprocal(self, v: Self::V) -> Self::V {
+        self.div(self.splat(1.0), v)
+    }
     /// The larger of each lane; `b` where `a` is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller of each lane; `b` where `a` is NaN.
@@ -112,6 +117,22 @@ pub(crate) trait Simd: Copy {
         let p = self.fma(self.mul(p, r), r, self.add(r, self.splat(1.0)));
         // 2^n in two halves: n = 127.4 rounds to 128 only past the clamp above.
         self.scale_by_pow2(p, n)
+    }
+
+    /// 2ˣ, within 2 ulp for -126 ≤ x ≤ 125; others are taken for the nearer of the two.
+    ///
+    /// 2ⁿ of the nearest whole number, times the Taylor polynomial of degree 6 of what is left.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        let x = self.min(self.max(x, self.splat(-126.0)), self.splat(125.0));
+        let n = self.round(x);
+        let r = self.sub(x, n);
+        let mut p = self.splat(1.540_353e-4);
+        for c in [1.333_356e-3, 9.618_129e-3, 5.550_411e-2, 2.402_265e-1] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        p = self.fma(p, r, self.splat(std::f32::consts::LN_2));
+        self.scale_by_pow2(self.fma(p, r, self.splat(1.0)), n)
     }
 
     /// 2ˣ for x ≤ 0, within 3e-6 of itself; below -126 as there.
