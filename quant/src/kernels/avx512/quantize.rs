@@ -3,6 +3,8 @@
 //! Four blocks at a time, so that maxima and sums are taken across the lanes of all four together, and
 //! the divisions are one each.
 
+#![allow(clippy::needless_range_loop)] // iterators over arrays by value go through memory, or become calls
+
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
@@ -86,7 +88,7 @@ impl Shape {
         let shift = _mm_mul_ps(_mm_castsi128_ps(rounded), _mm_set1_ps(-COUNTS));
         let minsum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
         let mut words = [[0; FOUR]; 4];
-        // SAFETY: there is room for four in each. One by one: an iterator over pairs would become a call.
+        // SAFETY: there is room for four in each.
         unsafe {
             _mm_storeu_si128(words[0].as_mut_ptr().cast(), rounded);
             _mm_storeu_si128(words[1].as_mut_ptr().cast(), init);
