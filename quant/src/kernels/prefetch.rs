@@ -55,10 +55,10 @@ pub(super) fn prefetch_l2<T>(p: *const T) {
 #[inline(always)]
 fn prefetch_write<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: prefetching reads nothing, whatever the address.
+    // SAFETY: prefetching reads nothing, whatever the address; CPUs without the instruction do nothing.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_ET0>(p.cast());
+        // The intrinsic becomes an ordinary prefetch where its feature is not enabled.
+        std::arch::asm!("prefetchw [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags));
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: prefetching reads nothing, whatever the address.
