@@ -10,6 +10,7 @@ mod attention;
 mod barrier;
 mod buffers;
 mod claims;
+mod multiply;
 pub(crate) mod ops;
 pub(crate) mod shared;
 pub(crate) mod simd;

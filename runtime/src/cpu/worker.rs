@@ -12,14 +12,14 @@
 
 use std::ops::Range;
 
+use quant::DType;
 use quant::codec::{QK, decode_row};
-use quant::kernels::{Input, Packing, Rows, Scratch, tiles};
-use quant::{DType, Matrix};
+use quant::kernels::{Input, Packing, Scratch, tiles};
 
-use super::ahead::Ahead;
 use super::attention::State;
-use super::buffers::{Quantized, RowBufs, packed_rows};
-use super::claims::{Claims, share};
+use super::buffers::{RowBufs, packed_rows};
+use super::claims::share;
+use super::multiply::WRITE_AHEAD;
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
@@ -27,12 +27,6 @@ use crate::batch::Batch;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 use crate::weights::{Layer, WeightMatrix, Weights};
-
-/// Rows of a strip of the kernels.
-const STRIP: usize = 16;
-
-/// Rows between one whose results are written and the one whose place is asked for.
-const WRITE_AHEAD: usize = 8;
 
 /// What a thread keeps from token to token.
 pub(crate) struct ThreadState {
@@ -67,16 +61,16 @@ pub(crate) struct Worker<'a> {
     pub(super) pass: Pass<'a>,
     pub(super) index: usize,
     /// Are row operations split between the threads?
-    split: bool,
+    pub(super) split: bool,
     pub(super) rows: &'a RowBufs,
     /// This thread's own, whatever `rows` are.
     own: &'a RowBufs,
-    scratch: &'a mut Scratch,
+    pub(super) scratch: &'a mut Scratch,
     /// How h, or a, was laid out for the tiles, if it was.
-    packing: Option<Packing>,
+    pub(super) packing: Option<Packing>,
     /// The same of g.
     g_packing: Option<Packing>,
-    tile: &'a mut Vec<f32>,
+    pub(super) tile: &'a mut Vec<f32>,
     tile2: &'a mut Vec<f32>,
     pub(super) attention: &'a mut State,
     pub(super) queries: &'a mut Vec<f32>,
@@ -84,11 +78,8 @@ pub(crate) struct Worker<'a> {
     /// Which rows of the batch the buffers' rows stand for.
     pub(super) active: &'a [usize],
     /// Operations done that hand out claims: the index of the next counter.
-    claims: usize,
+    pub(super) claims: usize,
 }
-
-/// A matrix and the column of the output where its features begin.
-type Placed<'w> = (&'w WeightMatrix, usize);
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(
@@ -137,19 +128,8 @@ impl<'a> Worker<'a> {
         tiles.skip(mine.start).take(mine.len())
     }
 
-    /// How `cols` activations of the rows are laid out for the tiles of all of these matrices; `None`
-    /// where they are read as they are, or by each in its own way.
-    fn packing(&self, readers: &[&WeightMatrix], cols: usize) -> Option<Packing> {
-        if !self.split {
-            return None;
-        }
-        let of = |w: &WeightMatrix| self.cpu.kernels.packing(w.dtype, self.active.len(), cols);
-        let packing = of(readers.first()?)?;
-        readers.iter().all(|w| of(w) == Some(packing)).then_some(packing)
-    }
-
     /// This thread's share of `n` items.
-    fn share(&self, n: usize) -> Range<usize> {
+    pub(super) fn share(&self, n: usize) -> Range<usize> {
         share(n, self.index, self.cpu.threads)
     }
 
@@ -158,142 +138,6 @@ impl<'a> Worker<'a> {
     fn sync_rows(&self) {
         if self.split {
             self.cpu.barrier.wait();
-        }
-    }
-
-    /// Hands out the parts `0..n` of an operation, each to one thread. Every operation that does so
-    /// multiplies one set of activations.
-    pub(super) fn claim(&mut self, n: usize) -> Claims<'a> {
-        let threads = self.cpu.threads;
-        let taken = &self.cpu.claims[self.claims * threads..][..threads];
-        self.claims += 1;
-        self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
-        if self.active.len() <= SMALL {
-            Claims::shares(taken, n, self.index)
-        } else {
-            Claims::single(taken, n)
-        }
-    }
-
-    /// Waits for the other threads at the end of an operation. Meanwhile it asks memory for where its
-    /// share of the next operation's weights begins: `side_by_side` matrices of which it takes the same
-    /// rows, or else one after the other.
-    fn wait_and_ask(&self, next: &[&WeightMatrix], side_by_side: bool) {
-        let mut ahead = Ahead::default();
-        if self.active.len() <= SMALL {
-            let unit = if side_by_side { QK } else { STRIP };
-            let parts = |w: &WeightMatrix| w.rows.div_ceil(unit);
-            let total =
-                if side_by_side { parts(next[0]) } else { next.iter().map(|w| parts(w)).sum() };
-            let mut first = share(total, self.index, self.cpu.threads).start;
-            for w in next {
-                if first < parts(w) {
-                    ahead.ask(self.view(w), first * unit);
-                    if !side_by_side {
-                        break;
-                    }
-                } else {
-                    first -= parts(w);
-                }
-            }
-        }
-        self.cpu.barrier.wait_and(|| ahead.step());
-        ahead.rest();
-    }
-
-    /// h or a for the next matmul, in the form in which it was left.
-    ///
-    /// # Safety
-    /// It was written before a barrier, and is next written after another.
-    unsafe fn input<'b>(&self, quantized: &'b Quantized, x: &'b SharedBuf<f32>) -> Rows<'b>
-    where
-        'a: 'b,
-    {
-        // SAFETY: the caller's.
-        unsafe {
-            match self.packing {
-                Some(packing) => packed_rows(&self.cpu.shared.packed, packing),
-                None => quantized.rows(x, self.active.len()),
-            }
-        }
-    }
-
-    fn view(&self, w: &WeightMatrix) -> Matrix<'a> {
-        w.view(self.pass.file)
-    }
-
-    /// Output features in one part, a multiple of `unit`: for few tokens as few as that, since claims
-    /// take many; for many tokens a tile.
-    fn part(&self, features: usize, unit: usize) -> usize {
-        /// Rows that a tile kernel works on at once, at most.
-        const TILE: usize = 128;
-        if self.active.len() <= SMALL {
-            return unit;
-        }
-        // As large as may be, and the same number for every thread where that can be had.
-        let threads = self.cpu.threads;
-        let least = features.div_ceil(TILE).next_multiple_of(threads);
-        (0..4)
-            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(unit))
-            .find(|&part| features.div_ceil(part).is_multiple_of(threads))
-            .unwrap_or(TILE / 2)
-    }
-
-    /// out[t][column + r] = input[t] · w[r] for every matrix, then `finish` on each finished piece.
-    fn matmul(
-        &mut self,
-        matrices: &[Placed<'_>],
-        input: Rows<'_>,
-        out: &SharedBuf<f32>,
-        ld: usize,
-        finish: impl Fn(&mut [f32]),
-    ) {
-        let parts = |w: &WeightMatrix| w.rows.div_ceil(self.part(w.rows, STRIP));
-        let total = matrices.iter().map(|(w, _)| parts(w)).sum();
-        for claim in self.claim(total) {
-            let mut before = 0; // parts of the matrices before this one
-            for &(w, column) in matrices {
-                let part = self.part(w.rows, STRIP);
-                let here = w.rows.div_ceil(part);
-                let from = claim.start.clamp(before, before + here) - before;
-                let to = claim.end.clamp(before, before + here) - before;
-                before += here;
-                let rows = from * part..(to * part).min(w.rows);
-                if !rows.is_empty() {
-                    self.multiply(w, rows, input, out, column, ld, &finish);
-                }
-            }
-        }
-    }
-
-    /// [`Worker::matmul`] of some rows of one matrix.
-    #[allow(clippy::too_many_arguments)]
-    fn multiply(
-        &mut self,
-        w: &WeightMatrix,
-        rows: Range<usize>,
-        input: Rows<'_>,
-        out: &SharedBuf<f32>,
-        column: usize,
-        ld: usize,
-        finish: &impl Fn(&mut [f32]),
-    ) {
-        let (n, len, first) = (self.active.len(), rows.len(), column + rows.start);
-        if n == 1 {
-            // SAFETY: these columns belong to the claim.
-            let y = unsafe { out.write(first..first + len) };
-            self.cpu.kernels.matmul(self.view(w), rows, input, y, len, self.scratch);
-            finish(y);
-            return;
-        }
-        self.tile.resize(self.tile.len().max(n * len), 0.0);
-        self.cpu.kernels.matmul(self.view(w), rows, input, self.tile, len, self.scratch);
-        finish(&mut self.tile[..n * len]);
-        for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
-            let at = t * ld + first;
-            out.ask_to_write(at + WRITE_AHEAD * ld..at + WRITE_AHEAD * ld + len);
-            // SAFETY: these columns belong to the claim.
-            unsafe { out.write(at..at + len) }.copy_from_slice(from);
         }
     }
 
