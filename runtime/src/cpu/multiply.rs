@@ -31,7 +31,7 @@ impl<'a> Worker<'a> {
     /// How `cols` activations of the rows are laid out for the tiles of all of these matrices; `None`
     /// where they are read as they are, or by each in its own way.
     pub(super) fn packing(&self, readers: &[&WeightMatrix], cols: usize) -> Option<Packing> {
-        if !self.split {
+        if !self.split || self.row_tile() == 1 {
             return None;
         }
         let of = |w: &WeightMatrix| self.cpu.kernels.packing(w.dtype, self.active.len(), cols);

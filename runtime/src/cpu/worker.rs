@@ -115,15 +115,22 @@ impl<'a> Worker<'a> {
         if !self.split {
             return 0..n;
         }
-        let tiles = tiles(n, self.cpu.kernels.tile());
+        let tiles = tiles(n, self.row_tile());
         let mine = self.share(tiles.len());
         let first = |i| tiles.clone().nth(i).map_or(n, |tile| tile.start);
         first(mine.start)..first(mine.end)
     }
 
+    /// Rows that are not divided where rows are split: those of a tile, if there are enough of them for all
+    /// threads.
+    pub(super) fn row_tile(&self) -> usize {
+        let tile = self.cpu.kernels.tile();
+        if self.active.len().div_ceil(tile) < 2 * self.cpu.threads { 1 } else { tile }
+    }
+
     /// The same, where rows are split: tile by tile, as matmuls of many rows have them.
     fn my_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let tiles = tiles(self.active.len(), self.cpu.kernels.tile());
+        let tiles = tiles(self.active.len(), self.row_tile());
         let mine = self.share(tiles.len());
         tiles.skip(mine.start).take(mine.len())
     }
