@@ -128,7 +128,7 @@ impl<'a> Worker<'a> {
         if self.active.len().div_ceil(tile) < 2 * self.cpu.threads { 1 } else { tile }
     }
 
-    /// The same, where rows are split: tile by tile, as matmuls of many rows have them.
+    /// The rows of `my_rows`, where rows are split: tile by tile, as matmuls of many rows have them.
     fn my_tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let tiles = tiles(self.active.len(), self.row_tile());
         let mine = self.share(tiles.len());
