@@ -46,7 +46,8 @@ impl Form for Fixed {
             panel_scale,
             tiles: tiles.q,
             tile_scale: tiles.scale,
-            tile_blocks: tiles.blocks,
+            tile_words: tiles.blocks * len * TILE,
+            tile_scales: tiles.blocks * TILE,
             rows: tiles.rows,
         };
         k.multiply_fixed(&job, y, PANEL, add);
