@@ -3,8 +3,8 @@
 use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 
-use super::super::softmax::{self, Running, Weights};
 use super::tiled::{Form, PackRows, Tiles};
+use crate::cpu::attention::softmax::{self, Running, Weights};
 
 /// See [`quant::kernels::fixed`]. A head's features, or a block's keys, share one scale.
 pub(super) struct Fixed;
