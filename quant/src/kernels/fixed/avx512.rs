@@ -4,9 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::columns::{self, Columns};
+use super::columns::Columns;
 use super::portable::{self, Block};
-use super::{FixedJob, PANEL, TILE};
+use super::{FixedJob, NORM, PANEL, TILE};
 use crate::kernels::Avx512Vnni;
 
 /// How far ahead of its use a tile is asked for, in words: tiles stream, panels stay.
@@ -112,13 +112,54 @@ fn first_lanes(n: usize) -> u16 {
 }
 
 pub(super) fn pack_columns(_: Avx512Vnni, block: Columns<'_>, q: &mut [i16], scale: &mut [f32]) {
-    // SAFETY: the token proves the features.
-    unsafe { pack_columns_wide(block, q, scale) }
+    let tiles = q.chunks_exact_mut(block.len * TILE).zip(scale.as_chunks_mut::<TILE>().0);
+    for (tile, (q, scale)) in tiles.enumerate() {
+        // SAFETY: the token proves the features; the caller has checked that the columns are there.
+        unsafe { pack_column_tile(block, tile * TILE, q, scale) };
+    }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn pack_columns_wide(block: Columns<'_>, q: &mut [i16], scale: &mut [f32]) {
-    columns::pack(block, q, scale);
+/// Packs the tile of columns from `at` on, of which there is one at least.
+///
+/// # Safety
+/// `n` rows of `columns` values lie `ld` apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn pack_column_tile(block: Columns<'_>, at: usize, q: &mut [i16], scale: &mut [f32; TILE]) {
+    let Columns { x, ld, n, columns, .. } = block;
+    let (x, mask) = (x.as_ptr().wrapping_add(at), first_lanes(TILE.min(columns - at)));
+    let mut squares = [_mm512_setzero_ps(); 2];
+    let mut largest = squares;
+    for i in (0..n).step_by(2) {
+        let masks = [mask, if i + 1 < n { mask } else { 0 }];
+        for k in 0..2 {
+            // SAFETY: lanes of columns that are there, of a row that is there.
+            let v = unsafe { _mm512_maskz_loadu_ps(masks[k], x.wrapping_add((i + k) * ld)) };
+            squares[k] = _mm512_fmadd_ps(v, v, squares[k]);
+            largest[k] = _mm512_max_ps(largest[k], _mm512_abs_ps(v));
+        }
+    }
+    let norm = _mm512_sqrt_ps(_mm512_add_ps(squares[0], squares[1]));
+    let by_norm = _mm512_div_ps(norm, _mm512_set1_ps(NORM));
+    let by_size =
+        _mm512_div_ps(_mm512_max_ps(largest[0], largest[1]), _mm512_set1_ps(f32::from(i16::MAX)));
+    let units = _mm512_max_ps(by_norm, by_size);
+    let divides = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(units, _mm512_set1_ps(f32::MIN_POSITIVE));
+    let inverse = _mm512_maskz_div_ps(divides, _mm512_set1_ps(1.0), units);
+    // SAFETY: a tile's scales, and its pairs one after the other.
+    unsafe { _mm512_mask_storeu_ps(scale.as_mut_ptr(), first_lanes(TILE), units) };
+    for (pair, words) in q.as_chunks_mut::<{ 2 * TILE }>().0.iter_mut().enumerate() {
+        let i = 2 * pair;
+        let masks = [if i < n { mask } else { 0 }, if i + 1 < n { mask } else { 0 }];
+        // SAFETY: as above.
+        unsafe {
+            let a = _mm512_maskz_loadu_ps(masks[0], x.wrapping_add(i * ld));
+            let b = _mm512_maskz_loadu_ps(masks[1], x.wrapping_add((i + 1) * ld));
+            let a = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
+            let b = _mm512_slli_epi32::<16>(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
+            let pairs = _mm512_mask_blend_epi16(0xaaaa_aaaa, a, b);
+            _mm512_mask_storeu_epi32(words.as_mut_ptr().cast(), first_lanes(TILE), pairs);
+        }
+    }
 }
 
 /// `job` was checked.

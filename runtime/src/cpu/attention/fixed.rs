@@ -16,14 +16,11 @@ use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use super::super::ops;
 use super::super::simd::{self, Op, Simd};
 use super::softmax::{self, Running, Weights};
-use super::{Attention, State, transpose};
+use super::{Attention, SKEW, State, transpose};
 use crate::aligned::Aligned;
 
 /// Keys of a block: whole tiles.
 const KEYS: usize = 12 * TILE;
-/// Floats between two widened rows, beyond their own: rows of 1024 bytes would share four sets of the
-/// first-level cache.
-const SKEW: usize = 16;
 
 /// What a call goes over again and again.
 #[derive(Default)]

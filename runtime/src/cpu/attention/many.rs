@@ -10,7 +10,7 @@
 use quant::kernels::Kernels;
 
 use super::super::simd::{self, Op, Simd};
-use super::{Attention, State, transpose};
+use super::{Attention, SKEW, State, transpose};
 use crate::aligned::Aligned;
 
 /// Positions in one block.
@@ -21,9 +21,6 @@ const TILE: usize = 8;
 const VECTORS: usize = 2;
 /// Rows of a panel: two vectors of the widest instruction set.
 const PANEL: usize = 32;
-/// Floats between two widened rows, beyond their own: rows of 1024 bytes would share four sets of the
-/// first-level cache.
-const SKEW: usize = 16;
 
 /// Queries, sums and scores with rows in the lanes.
 #[derive(Default)]
