@@ -8,7 +8,7 @@
 //!
 //! What is rounded: a key, a query, a row's weights of a block and a feature's values of a block, each to
 //! a unit of about 1/46300 of its own norm. A score is off by some 1e-5 of the product of the two norms,
-//! less than half of what storing the key in f16 does to it. A cache of f32 is attended to in f32.
+//! less than what storing the key in f16 does to it. A cache of f32 is attended to in f32.
 
 use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
