@@ -48,7 +48,8 @@ fn multiply(k: &Kernels, panel: &[f32], x: &[f32], depth: usize, longest: usize)
         panel_scale: &w.scale,
         tiles: &t.q,
         tile_scale: &t.scale,
-        tile_blocks: blocks.count,
+        tile_words: blocks.words(TILE),
+        tile_scales: blocks.scales(TILE),
         rows,
     };
     let ld = PANEL + 3;
@@ -133,7 +134,7 @@ fn nothing_overflows() {
 #[test]
 fn packs_agree() {
     let mut rng = Rng(3);
-    for depth in [1, 2, 15, 16, 17, 48, 193] {
+    for depth in [1, 2, 15, 16, 17, 31, 33, 48, 193] {
         for size in [1.0, 1e-20, 1e-42, 0.0, 1e15] {
             let mut x: Vec<f32> = (0..TILE * depth).map(|_| rng.unit() * size).collect();
             x[0] *= 100.0;
@@ -147,6 +148,40 @@ fn packs_agree() {
                 assert!(got.scale.iter().zip(&want.scale).all(close), "{isa} {depth} {size}");
                 let near = |(a, b): (&i16, &i16)| a.abs_diff(*b) <= 1;
                 assert!(got.q.iter().zip(&want.q).all(near), "{isa} {depth} {size}");
+            }
+        }
+    }
+}
+
+/// Columns are packed as the same numbers are that lie in rows, and what is not there is zeros.
+#[test]
+fn columns_are_rows_turned() {
+    let mut rng = Rng(5);
+    for isa in Isa::available() {
+        let k = Kernels::for_isa(isa).unwrap();
+        for (n, columns, len) in
+            [(1, 1, 2), (7, 12, 8), (30, 16, 144), (144, 256, 144), (9, 300, 10)]
+        {
+            let ld = columns + 5;
+            let mut x: Vec<f32> = (0..n * ld).map(|_| rng.unit() * 3.0).collect();
+            x[0] *= 100.0;
+            let turned: Vec<f32> = (0..columns * n).map(|i| x[i % n * ld + i / n]).collect();
+            let tiles = columns.div_ceil(TILE);
+            let mut want = (vec![0; tiles * len * TILE], vec![0.0; tiles * TILE]);
+            let groups = want.0.chunks_mut(len * TILE).zip(want.1.chunks_mut(TILE));
+            for (tile, (q, scale)) in groups.enumerate() {
+                let first = tile * TILE;
+                let rows = TILE.min(columns - first);
+                k.pack_fixed(&turned[first * n..], n, n, rows, TILE, q, scale);
+            }
+            let mut got = (vec![-1; tiles * len * TILE], vec![f32::NAN; tiles * TILE]);
+            k.pack_fixed_columns(&x, ld, n, columns, len, &mut got.0, &mut got.1);
+            // Sums of squares in another order.
+            for (a, b) in got.1.iter().zip(&want.1) {
+                assert!((a - b).abs() <= 1e-6 * b, "{isa} {n} {columns}: {a} {b}");
+            }
+            for (i, (a, b)) in got.0.iter().zip(&want.0).enumerate() {
+                assert!(a.abs_diff(*b) <= 1, "{isa} {n} {columns} word {i}: {a} {b}");
             }
         }
     }

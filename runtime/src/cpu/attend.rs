@@ -6,8 +6,11 @@ use super::attention::Attention;
 use super::worker::Worker;
 use crate::weights::Layer;
 
-/// Query rows that go over the cache together, when there are many.
-const QUERIES: usize = 64;
+/// Query rows that go over the cache together, when there are many: keys and values are prepared once for
+/// them all, but threads want several claims each.
+const QUERIES: [usize; 2] = [64, 256];
+/// Claims that a thread finds, where there are more rows than that.
+const CLAIMS: usize = 4;
 
 impl Worker<'_> {
     /// The positions that batch row `row` sees in this layer: its own the last, unless it is part
@@ -80,7 +83,8 @@ impl Worker<'_> {
     pub(super) fn attend_blocks(&mut self, layer: &Layer) {
         let c = self.pass.config;
         let (pad, group) = (self.pass.cache.head_pad, c.heads / c.kv_heads);
-        let tokens = (QUERIES / group).max(1);
+        let rows = self.active.len() * c.heads / (self.cpu.threads * CLAIMS);
+        let tokens = (rows.clamp(QUERIES[0], QUERIES[1]) / group).max(1);
         let mut blocks: Vec<std::ops::Range<usize>> = Vec::new();
         for (t, &row) in self.active.iter().enumerate() {
             let seq = self.pass.batch.rows[row].seq;

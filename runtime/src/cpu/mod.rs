@@ -6,7 +6,7 @@
 
 mod ahead;
 mod attend;
-mod attention;
+pub(crate) mod attention;
 mod barrier;
 mod buffers;
 mod claims;

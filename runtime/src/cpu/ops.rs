@@ -165,15 +165,10 @@ pub(crate) fn rope(x: &mut [f32], cos: &[f32], sin: &[f32], scale: f32) {
     }
 }
 
-/// Widens f16 to f32.
-pub(crate) fn from_f16(k: &Kernels, x: &[u8], out: &mut [f32]) {
-    assert!(x.len() == out.len() * 2);
-    simd::run(k, FromF16 { x, out });
-}
-
-struct FromF16<'a> {
-    x: &'a [u8],
-    out: &'a mut [f32],
+/// Widens f16 to f32, two bytes each.
+pub(super) struct FromF16<'a> {
+    pub(super) x: &'a [u8],
+    pub(super) out: &'a mut [f32],
 }
 
 impl Op for FromF16<'_> {
@@ -181,6 +176,7 @@ impl Op for FromF16<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        assert!(self.x.len() == self.out.len() * 2);
         let body = self.out.len() / S::LANES * S::LANES;
         let (x, out) = (self.x.as_ptr(), self.out.as_mut_ptr());
         for i in (0..body).step_by(S::LANES) {
@@ -222,14 +218,9 @@ impl Op for ToF16<'_> {
 }
 
 /// Decodes GGUF Q8_0 blocks: `x` holds `out.len() / 32` blocks of 34 bytes.
-pub(crate) fn from_q8_0(k: &Kernels, x: &[u8], out: &mut [f32]) {
-    assert!(out.len().is_multiple_of(32) && x.len() == out.len() / 32 * 34);
-    simd::run(k, FromQ8 { x, out });
-}
-
-struct FromQ8<'a> {
-    x: &'a [u8],
-    out: &'a mut [f32],
+pub(super) struct FromQ8<'a> {
+    pub(super) x: &'a [u8],
+    pub(super) out: &'a mut [f32],
 }
 
 impl Op for FromQ8<'_> {
@@ -237,6 +228,7 @@ impl Op for FromQ8<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        assert!(self.out.len().is_multiple_of(32) && self.x.len() == self.out.len() / 32 * 34);
         for (x, o) in self.x.chunks_exact(34).zip(self.out.chunks_exact_mut(32)) {
             let d = s.splat(half::f16::from_le_bytes([x[0], x[1]]).to_f32());
             for i in (0..32).step_by(S::LANES) {
@@ -338,7 +330,7 @@ mod tests {
                 let mut bytes = vec![0xff; n * 2];
                 to_f16(&k, &x, &mut bytes);
                 let mut back = vec![f32::NAN; n];
-                from_f16(&k, &bytes, &mut back);
+                simd::run(&k, FromF16 { x: &bytes, out: &mut back });
                 for (x, b) in x.iter().zip(&back) {
                     assert_eq!(half::f16::from_f32(*x).to_f32(), *b, "{}", k.isa());
                 }
@@ -347,7 +339,7 @@ mod tests {
             let mut blocks = vec![0; 3 * 34];
             quant::codec::encode_row(quant::DType::Q8_0, &x, &mut blocks);
             let (mut got, mut want) = (vec![f32::NAN; 96], vec![0.0; 96]);
-            from_q8_0(&k, &blocks, &mut got);
+            simd::run(&k, FromQ8 { x: &blocks, out: &mut got });
             quant::codec::decode_row(quant::DType::Q8_0, &blocks, &mut want);
             assert_eq!(got, want);
         }

@@ -138,7 +138,8 @@ pub(super) fn matmul(
                 panel_scale: &s.scale,
                 tiles: &x.q[t / TILE * x.blocks.words(TILE)..],
                 tile_scale: &x.scale[t / TILE * x.blocks.scales(TILE)..],
-                tile_blocks: x.blocks.count,
+                tile_words: x.blocks.words(TILE),
+                tile_scales: x.blocks.scales(TILE),
                 rows: count,
             };
             k.multiply_fixed(&job, &mut s.y, PANEL, false);

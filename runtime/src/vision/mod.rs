@@ -21,7 +21,6 @@ mod memory;
 mod ops;
 mod precision;
 mod rows;
-mod softmax;
 mod tower;
 pub(crate) mod weights;
 mod workers;

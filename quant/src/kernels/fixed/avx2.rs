@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::columns::{self, Columns};
 use super::portable::{self, Block};
 use super::{FixedJob, PANEL, TILE};
 use crate::kernels::isa::Encoding;
@@ -22,6 +23,16 @@ pub(super) fn pack(_: Avx2, block: Block<'_>, q: &mut [i16], scale: &mut [f32]) 
 #[target_feature(enable = "avx2,fma")]
 fn pack_wide(block: Block<'_>, q: &mut [i16], scale: &mut [f32]) {
     portable::pack(block, q, scale);
+}
+
+pub(super) fn pack_columns(_: Avx2, block: Columns<'_>, q: &mut [i16], scale: &mut [f32]) {
+    // SAFETY: the token proves the features.
+    unsafe { pack_columns_wide(block, q, scale) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn pack_columns_wide(block: Columns<'_>, q: &mut [i16], scale: &mut [f32]) {
+    columns::pack(block, q, scale);
 }
 
 /// `job` was checked.
@@ -48,14 +59,15 @@ macro_rules! kernel {
         unsafe fn $name(job: &FixedJob<'_>, y: &mut [f32], ld: usize, add: bool) {
             let len = job.blocks.len;
             for first in (0..job.rows).step_by(ROWS) {
-                let (tile, row) = (first / TILE * job.tile_blocks, first % TILE);
+                let (tile, row) = (first / TILE, first % TILE);
                 for b in 0..job.blocks.count {
                     let mut acc = [[_mm256_setzero_si256(); VECTORS]; ROWS];
                     // SAFETY: the job was checked: panel and tile hold this block's pairs, and
                     // scales for them.
                     unsafe {
                         let mut panel = job.panel.as_ptr().add(b * len * PANEL);
-                        let mut words = job.tiles.as_ptr().add((tile + b) * len * TILE + 2 * row);
+                        let words = tile * job.tile_words + b * len * TILE + 2 * row;
+                        let mut words = job.tiles.as_ptr().add(words);
                         for _ in 0..len / 2 {
                             for r in 0..ROWS {
                                 let word = words.add(2 * r).cast::<i32>().read_unaligned();
@@ -74,8 +86,8 @@ macro_rules! kernel {
                             if r >= rows {
                                 break;
                             }
-                            let scale = job.tile_scale.as_ptr().add((tile + b) * TILE + row + r);
-                            let scale = _mm256_set1_ps(*scale);
+                            let scale = tile * job.tile_scales + b * TILE + row + r;
+                            let scale = _mm256_set1_ps(*job.tile_scale.as_ptr().add(scale));
                             for (v, sum) in acc.iter().enumerate() {
                                 let panel = job.panel_scale.as_ptr().add(b * PANEL + 8 * v);
                                 let sum =

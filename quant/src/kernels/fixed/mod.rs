@@ -24,6 +24,7 @@ use super::isa::Active;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod columns;
 mod portable;
 
 /// Rows of a panel: the lanes of the kernels' vectors.
@@ -70,13 +71,14 @@ pub struct FixedJob<'a> {
     pub panel: &'a [i16],
     /// `blocks.scales(PANEL)` scales.
     pub panel_scale: &'a [f32],
-    /// Groups of [`TILE`] rows, `tile_blocks` blocks from one to the next, of which the first
-    /// `blocks.count` are multiplied.
+    /// Groups of [`TILE`] rows, of each of which `blocks.count` blocks are multiplied.
     pub tiles: &'a [i16],
     /// Their scales.
     pub tile_scale: &'a [f32],
-    /// Blocks from one tile to the next.
-    pub tile_blocks: usize,
+    /// Words from one tile to the next.
+    pub tile_words: usize,
+    /// Scales from one tile to the next.
+    pub tile_scales: usize,
     /// Rows in the tiles.
     pub rows: usize,
 }
@@ -85,12 +87,12 @@ impl FixedJob<'_> {
     /// Do the slices hold what the kernels read and write?
     fn check(&self, y: &[f32], ld: usize) {
         let Blocks { len, count } = self.blocks;
-        assert!(len.is_multiple_of(2) && count > 0 && ld >= PANEL && self.tile_blocks >= count);
+        assert!(len.is_multiple_of(2) && count > 0 && ld >= PANEL);
         assert!(self.panel.len() >= self.blocks.words(PANEL));
         assert!(self.panel_scale.len() >= self.blocks.scales(PANEL));
         let Some(last) = self.rows.div_ceil(TILE).checked_sub(1) else { return };
-        let blocks = last * self.tile_blocks + count;
-        assert!(self.tiles.len() >= blocks * len * TILE && self.tile_scale.len() >= blocks * TILE);
+        assert!(self.tiles.len() >= last * self.tile_words + self.blocks.words(TILE));
+        assert!(self.tile_scale.len() >= last * self.tile_scales + self.blocks.scales(TILE));
         assert!(y.len() >= (self.rows - 1) * ld + PANEL);
     }
 }
@@ -106,7 +108,7 @@ impl Kernels {
     }
 
     /// Packs one block of `rows` rows: row `r` is `x[r * ld ..][.. n]`, with `n` at most `len`. `q` and
-    /// `scale` are as long as a block of a group of `group` rows is.
+    /// `scale` are as long as a block of a group of `group` rows is, [`PANEL`] or [`TILE`].
     ///
     /// # Panics
     /// When the slices are too short.
@@ -121,6 +123,7 @@ impl Kernels {
         q: &mut [i16],
         scale: &mut [f32],
     ) {
+        assert!(group == PANEL || group == TILE);
         assert!(scale.len() == group && rows <= group && n * group <= q.len());
         assert!(q.len().is_multiple_of(2 * group));
         let block = portable::Block { x, ld, n, rows, group };
@@ -132,6 +135,40 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Active::Avx2(isa) => avx2::pack(isa, block, q, scale),
             _ => portable::pack(block, q, scale),
+        }
+    }
+
+    /// Packs one block of tiles that lies the other way round: their rows are `columns` columns of `x`,
+    /// column `c` being `x[i * ld + c]` for each `i` below `n`, which is at most `len`. Tiles are
+    /// `len · TILE` words, one after the other, of which the last is filled up with zeros; so are the
+    /// scales of `scale`.
+    ///
+    /// # Panics
+    /// When the slices are too short.
+    #[allow(clippy::too_many_arguments)]
+    pub fn pack_fixed_columns(
+        &self,
+        x: &[f32],
+        ld: usize,
+        n: usize,
+        columns: usize,
+        len: usize,
+        q: &mut [i16],
+        scale: &mut [f32],
+    ) {
+        let tiles = columns.div_ceil(TILE);
+        assert!(len.is_multiple_of(2) && n <= len && columns <= ld);
+        assert!(q.len() == tiles * len * TILE && scale.len() == tiles * TILE);
+        assert!(n == 0 || x.len() >= (n - 1) * ld + columns);
+        let block = columns::Columns { x, ld, n, columns, len };
+        match self.active {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) => avx512::pack_columns(isa, block, q, scale),
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(isa) => avx2::pack_columns(isa.avx2(), block, q, scale),
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(isa) => avx2::pack_columns(isa, block, q, scale),
+            _ => columns::pack(block, q, scale),
         }
     }
 

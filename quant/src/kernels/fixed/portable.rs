@@ -22,41 +22,75 @@ pub(super) struct Block<'a> {
 #[inline(always)]
 pub(super) fn pack(block: Block<'_>, q: &mut [i16], scale: &mut [f32]) {
     let Block { x, ld, n, rows, group } = block;
-    let words: &mut [[i16; 2]] = q.as_chunks_mut::<2>().0;
     scale[rows..].fill(0.0);
-    if rows < group || n < 2 * words.len() / group {
-        words.fill([0; 2]);
+    let mut inverse = [0.0f32; PANEL];
+    for r in 0..rows {
+        scale[r] = block_scale(&x[r * ld..][..n]);
+        inverse[r] = inverse_of(scale[r]);
     }
-    for (r, scale) in scale.iter_mut().enumerate().take(rows) {
-        let x = &x[r * ld..][..n];
-        let s = block_scale(x);
-        // A block of zeros, or of values too small to divide by.
-        let inverse = if s >= f32::MIN_POSITIVE { 1.0 / s } else { 0.0 };
-        *scale = s;
-        let (chunks, rest) = x.as_chunks::<16>();
-        let mut at = r;
-        for chunk in chunks {
-            let mut quants = [0i16; 16];
-            for i in 0..16 {
-                quants[i] = round(chunk[i] * inverse);
-            }
-            for pair in quants.as_chunks::<2>().0 {
-                words[at] = *pair;
-                at += group;
-            }
-        }
-        for pair in rest.chunks(2) {
-            words[at] = [round(pair[0] * inverse), pair.get(1).map_or(0, |v| round(v * inverse))];
-            at += group;
-        }
+    match group {
+        TILE => interleave::<TILE>(block, &inverse[..rows], q),
+        _ => interleave::<PANEL>(block, &inverse[..rows], q),
     }
 }
 
-/// The nearest whole number, ties to even, of a magnitude below 2²²: adding 1.5 · 2²³ leaves it in
-/// the lowest bits.
+/// Values of a row that are rounded together.
+const CHUNK: usize = 16;
+
+/// Rounds rows and writes their pairs in turns, `[len / 2][G][2]`.
 #[inline(always)]
-fn round(x: f32) -> i16 {
-    (x + 12_582_912.0).to_bits() as i16
+fn interleave<const G: usize>(block: Block<'_>, inverse: &[f32], q: &mut [i16]) {
+    let Block { x, ld, n, .. } = block;
+    let words: &mut [[[i16; 2]; G]] = q.as_chunks_mut::<2>().0.as_chunks_mut::<G>().0;
+    let mut at = 0;
+    for words in words.chunks_mut(CHUNK / 2) {
+        let mut pairs = [[0u32; CHUNK / 2]; G];
+        for (r, inverse) in inverse.iter().enumerate() {
+            let row = &x[r * ld..][..n];
+            let mut values = [0.0f32; CHUNK];
+            match row.get(at..at + CHUNK) {
+                Some(row) => values.copy_from_slice(row),
+                None => {
+                    let rest = &row[at.min(n)..];
+                    values[..rest.len()].copy_from_slice(rest);
+                }
+            }
+            let mut rounded = [0u32; CHUNK];
+            for i in 0..CHUNK {
+                rounded[i] = (values[i] * inverse + ROUND).to_bits();
+            }
+            for i in 0..CHUNK / 2 {
+                pairs[r][i] = pair_of(rounded[2 * i], rounded[2 * i + 1]);
+            }
+        }
+        for (i, words) in words.iter_mut().enumerate() {
+            let mut column = [0u32; G];
+            for r in 0..G {
+                column[r] = pairs[r][i];
+            }
+            for r in 0..G {
+                words[r] = [column[r] as i16, (column[r] >> 16) as i16];
+            }
+        }
+        at += CHUNK;
+    }
+}
+
+/// 1.5 · 2²³: added to a magnitude below 2²² it leaves the nearest whole number, ties to even, in the
+/// lowest bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// The 16-bit numbers in the lowest bits of two words.
+#[inline(always)]
+pub(super) fn pair_of(low: u32, high: u32) -> u32 {
+    (low & 0xffff) | (high << 16)
+}
+
+/// What a value is multiplied with to be a quant. A block of zeros, or of values too small to divide by,
+/// becomes zeros.
+#[inline(always)]
+pub(super) fn inverse_of(scale: f32) -> f32 {
+    if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 }
 }
 
 /// The smallest scale for which quants fit 16 bits and their norm is at most `NORM`.
@@ -81,12 +115,26 @@ fn block_scale(x: &[f32]) -> f32 {
         squares[i] += v * v;
         largest[i] = largest[i].max(v.to_bits() & 0x7fff_ffff);
     }
-    let (mut sum, mut max) = (0.0f32, 0.0f32);
-    for i in 0..16 {
-        sum += squares[i];
-        max = max.max(f32::from_bits(largest[i]));
+    fold::<8>(&mut squares, &mut largest);
+    fold::<4>(&mut squares, &mut largest);
+    fold::<2>(&mut squares, &mut largest);
+    fold::<1>(&mut squares, &mut largest);
+    scale_of(squares[0], f32::from_bits(largest[0]))
+}
+
+/// Takes the second half of `2 W` lanes into the first.
+#[inline(always)]
+fn fold<const W: usize>(squares: &mut [f32; 16], largest: &mut [u32; 16]) {
+    for i in 0..W {
+        squares[i] += squares[i + W];
+        largest[i] = largest[i].max(largest[i + W]);
     }
-    let (by_norm, by_size) = (sum.sqrt() / NORM, max / 32_767.0);
+}
+
+/// The smallest scale of values with this sum of squares, the largest of which has this size.
+#[inline(always)]
+pub(super) fn scale_of(squares: f32, largest: f32) -> f32 {
+    let (by_norm, by_size) = (squares.sqrt() / NORM, largest / 32_767.0);
     if by_norm > by_size { by_norm } else { by_size }
 }
 
@@ -95,14 +143,14 @@ fn block_scale(x: &[f32]) -> f32 {
 pub(super) fn multiply(job: &FixedJob<'_>, y: &mut [f32], ld: usize, add: bool) {
     let Blocks { len, count } = job.blocks;
     for r in 0..job.rows {
-        let (tile, row) = (r / TILE * job.tile_blocks, r % TILE);
+        let (tile, row) = (r / TILE, r % TILE);
         let y = &mut y[r * ld..][..PANEL];
         if !add {
             y.fill(0.0);
         }
         for b in 0..count {
-            let words = &job.tiles[(tile + b) * len * TILE..][..len * TILE];
-            let scale = job.tile_scale[(tile + b) * TILE + row];
+            let words = &job.tiles[tile * job.tile_words + b * len * TILE..][..len * TILE];
+            let scale = job.tile_scale[tile * job.tile_scales + b * TILE + row];
             let panel = &job.panel[b * len * PANEL..][..len * PANEL];
             let mut sums = [0i32; PANEL];
             for (p, w) in panel.as_chunks::<{ 2 * PANEL }>().0.iter().zip(words.chunks(2 * TILE)) {

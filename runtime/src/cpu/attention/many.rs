@@ -10,7 +10,7 @@
 use quant::kernels::Kernels;
 
 use super::super::simd::{self, Op, Simd};
-use super::{Attention, State};
+use super::{Attention, SKEW, State, transpose};
 use crate::aligned::Aligned;
 
 /// Positions in one block.
@@ -21,9 +21,6 @@ const TILE: usize = 8;
 const VECTORS: usize = 2;
 /// Rows of a panel: two vectors of the widest instruction set.
 const PANEL: usize = 32;
-/// Floats between two widened rows, beyond their own: rows of 1024 bytes would share four sets of the
-/// first-level cache.
-const SKEW: usize = 16;
 
 /// Queries, sums and scores with rows in the lanes.
 #[derive(Default)]
@@ -85,25 +82,6 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     let rows = state.acc.chunks_exact_mut(PANEL * pad);
     for (from, to) in state.many.acc.chunks_exact(pad * PANEL).zip(rows) {
         transpose(from, PANEL, to, pad);
-    }
-}
-
-/// `to[j][i] = from[i][j]`: rows of `width` floats become columns of rows of `height`, which may be more
-/// than there are. In squares, whose lines stay in the first-level cache.
-fn transpose(from: &[f32], width: usize, to: &mut [f32], height: usize) {
-    /// A line of floats.
-    const SIDE: usize = 16;
-    assert!(from.len() <= width * height && to.len() == width * height);
-    for (i0, from) in from.chunks(SIDE * width).enumerate() {
-        for j0 in (0..width).step_by(SIDE) {
-            let side = SIDE.min(width - j0);
-            for (i, from) in from.chunks_exact(width).enumerate() {
-                let column = i0 * SIDE + i;
-                for (j, v) in from[j0..j0 + side].iter().enumerate() {
-                    to[(j0 + j) * height + column] = *v;
-                }
-            }
-        }
     }
 }
 

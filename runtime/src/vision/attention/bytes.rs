@@ -4,8 +4,8 @@ use quant::kernels::Kernels;
 use quant::kernels::bytes::BytesJob;
 use quant::kernels::fixed::PANEL;
 
-use super::super::softmax::{self, Running, Weights};
 use super::tiled::{Form, PackRows, Tiles};
+use crate::cpu::attention::softmax::{self, Running, Weights};
 
 /// See [`quant::kernels::bytes`]. A query, a key, and a feature of a block's values have one scale each;
 /// softmax weights are 255ths of their block's largest.

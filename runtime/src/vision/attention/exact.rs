@@ -5,8 +5,8 @@ use quant::{DType, Matrix};
 use rayon::prelude::*;
 
 use super::super::memory::reserve;
-use super::super::softmax::softmax_row;
 use super::Shape;
+use crate::cpu::attention::softmax::softmax_row;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
 

@@ -3,8 +3,8 @@
 use quant::kernels::Kernels;
 use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 
-use super::super::softmax::{self, Running, Weights};
 use super::tiled::{Form, PackRows, Tiles};
+use crate::cpu::attention::softmax::{self, Running, Weights};
 
 /// See [`quant::kernels::fixed`]. A head's features, or a block's keys, share one scale.
 pub(super) struct Fixed;
@@ -46,7 +46,8 @@ impl Form for Fixed {
             panel_scale,
             tiles: tiles.q,
             tile_scale: tiles.scale,
-            tile_blocks: tiles.blocks,
+            tile_words: tiles.blocks * len * TILE,
+            tile_scales: tiles.blocks * TILE,
             rows: tiles.rows,
         };
         k.multiply_fixed(&job, y, PANEL, add);

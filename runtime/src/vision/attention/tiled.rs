@@ -2,7 +2,7 @@
 //! multiply.
 //!
 //! Queries lie in lanes: a strip of `PANEL` of them is the panel of both products. The first
-//! multiplies it with keys, [`softmax`](super::super::softmax) turns the scores into a panel of weights,
+//! multiplies it with keys, [`softmax`](crate::cpu::attention::softmax) turns the scores into a panel of weights,
 //! and the second multiplies that with the features of the values. Maxima and sums are then taken lane
 //! by lane, and nothing is transposed on the way.
 //!
@@ -16,9 +16,9 @@ use quant::kernels::fixed::{PANEL, TILE};
 use rayon::prelude::*;
 
 use super::super::memory::reserve;
-use super::super::softmax::{Running, Weights};
 use super::Shape;
 use crate::aligned::Aligned;
+use crate::cpu::attention::softmax::{self, Running, Weights};
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
 
@@ -248,13 +248,7 @@ impl<F: Form> Strip<F> {
             let (mut scale, mut shrink) = ([0.0; PANEL], [0.0; PANEL]);
             let weights = Weights { q: &mut self.weights, scale: &mut scale, shrink: &mut shrink };
             F::softmax(k, &mut self.scores, &mut self.running, weights);
-            if shrink != [1.0; PANEL] {
-                for acc in self.acc.as_chunks_mut::<PANEL>().0 {
-                    for (acc, shrink) in acc.iter_mut().zip(&shrink) {
-                        *acc *= shrink;
-                    }
-                }
-            }
+            softmax::rescale(k, &mut self.acc, &shrink);
             let values = Tiles {
                 q: &kv.v[b * KEYS * TILE..],
                 scale: &kv.v_scale[b * TILE..],

@@ -8,15 +8,15 @@ use quant::kernels::fixed::{NORM, PANEL};
 use crate::cpu::simd::{self, Op, Simd};
 
 /// Running state of `PANEL` queries.
-pub(super) struct Running {
+pub(crate) struct Running {
     /// Largest score so far; -∞ when there was none.
-    pub(super) max: [f32; PANEL],
+    pub(crate) max: [f32; PANEL],
     /// Σ 2^(s - max).
-    pub(super) sum: [f32; PANEL],
+    pub(crate) sum: [f32; PANEL],
 }
 
 impl Running {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Running { max: [f32::NEG_INFINITY; PANEL], sum: [0.0; PANEL] }
     }
 }
@@ -25,18 +25,18 @@ impl Running {
 ///
 /// Weights are 2^(s - the block's own largest), so that a block that matters little is as exact in
 /// itself as one that matters much; its scale carries how much it matters.
-pub(super) struct Weights<'a, W> {
+pub(crate) struct Weights<'a, W> {
     /// `[keys / 2][PANEL][2]` 16-bit words, or `[keys / 4][PANEL][4]` bytes.
-    pub(super) q: &'a mut [W],
+    pub(crate) q: &'a mut [W],
     /// `[PANEL]`
-    pub(super) scale: &'a mut [f32; PANEL],
+    pub(crate) scale: &'a mut [f32; PANEL],
     /// What was summed so far is to be multiplied with this.
-    pub(super) shrink: &'a mut [f32; PANEL],
+    pub(crate) shrink: &'a mut [f32; PANEL],
 }
 
 /// Takes `scores`, `[keys][PANEL]` with an even number of keys and in units of ln 2, into `running` and turns them into
 /// `weights` of 16 bits. A key whose scores are -∞ is one that is not there. The scores are overwritten.
-pub(super) fn fixed(
+pub(crate) fn fixed(
     k: &Kernels,
     scores: &mut [f32],
     running: &mut Running,
@@ -49,7 +49,7 @@ pub(super) fn fixed(
 }
 
 /// The same with a multiple of 4 keys, and weights of 8 bits.
-pub(super) fn bytes(
+pub(crate) fn bytes(
     k: &Kernels,
     scores: &mut [f32],
     running: &mut Running,
@@ -201,8 +201,39 @@ unsafe fn advance<S: Simd>(
     }
 }
 
+/// Multiplies what was summed so far, `[features][PANEL]`, with what a block told it to shrink by.
+pub(crate) fn rescale(k: &Kernels, acc: &mut [f32], shrink: &[f32; PANEL]) {
+    if *shrink != [1.0; PANEL] {
+        simd::run(k, Rescale { acc, shrink });
+    }
+}
+
+struct Rescale<'a> {
+    acc: &'a mut [f32],
+    shrink: &'a [f32; PANEL],
+}
+
+impl Op for Rescale<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let acc = self.acc.as_chunks_mut::<PANEL>().0;
+        for lane in (0..PANEL).step_by(S::LANES) {
+            // SAFETY: LANES of PANEL floats begin at `lane`.
+            unsafe {
+                let shrink = s.load(self.shrink.as_ptr().add(lane));
+                for acc in acc.iter_mut() {
+                    let p = acc.as_mut_ptr().add(lane);
+                    s.store(p, s.mul(s.load(p), shrink));
+                }
+            }
+        }
+    }
+}
+
 /// Turns a row of scores into weights of which the largest is 1; returns their sum.
-pub(super) fn softmax_row(k: &Kernels, row: &mut [f32]) -> f32 {
+pub(crate) fn softmax_row(k: &Kernels, row: &mut [f32]) -> f32 {
     simd::run(k, Row { row })
 }
 
