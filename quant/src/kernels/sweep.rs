@@ -71,6 +71,8 @@ pub(super) struct Tile {
     pub(super) panel: *const u8,
     /// `groups` groups of as many tokens as the tile has.
     pub(super) pack: *const u8,
+    /// Is this the first that is done with the pack, so that it lies further away?
+    pub(super) far: bool,
     pub(super) groups: usize,
     /// The results of the first token; may be written for `rows` rows.
     pub(super) y: *mut f32,
@@ -154,8 +156,9 @@ pub(super) fn sweep(
                         let rows = ROWS.min(end - r0);
                         let y = &mut y[(n0 + t0) * ld + (r0 - rows0)..];
                         let y = &mut y[..(tokens - 1) * ld + rows];
-                        let (panel, y, first) = (panel.as_ptr(), y.as_mut_ptr(), c0 == 0);
-                        tile(Tile { panel, pack, groups, y, ld, rows, first }, tokens);
+                        let (panel, y) = (panel.as_ptr(), y.as_mut_ptr());
+                        let (far, first) = (r0 == s0, c0 == 0);
+                        tile(Tile { panel, pack, far, groups, y, ld, rows, first }, tokens);
                     }
                 }
             }

@@ -73,7 +73,7 @@ pub(super) unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
 /// The features of `D`; `tile` is what its documentation says, of `T` tokens.
 #[inline(always)]
 pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, groups, y, ld, rows, first } = tile;
+    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first } = tile;
     let shape = F::SHAPE;
     let fours = shape.group / 4;
     let chain = D::chain(F::MAX).min(fours);
@@ -129,9 +129,11 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
                     }
                 }
             }
-            for line in 0..shape.pack_bytes(T).div_ceil(64) {
-                let ahead = pack.wrapping_add(AHEAD + 64 * line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            if far {
+                for line in 0..shape.pack_bytes(T).div_ceil(64) {
+                    let ahead = pack.wrapping_add(AHEAD + 64 * line);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                }
             }
             panel = panel.add(shape.panel_bytes(ROWS));
             pack = pack.add(shape.pack_bytes(T));

@@ -60,7 +60,7 @@ unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, groups, y, ld, rows, first } = tile;
+    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first } = tile;
     let mask = (u32::MAX >> (32 - rows)) as __mmask16;
     let shape = F::SHAPE;
     for t in 0..T {
@@ -96,9 +96,11 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
                     *acc = _mm512_fmadd_ps(m, minsum, *acc);
                 }
             }
-            for line in 0..shape.pack_bytes(T).div_ceil(64) {
-                let ahead = pack.wrapping_add(AHEAD + 64 * line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            if far {
+                for line in 0..shape.pack_bytes(T).div_ceil(64) {
+                    let ahead = pack.wrapping_add(AHEAD + 64 * line);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                }
             }
             panel = panel.add(shape.panel_bytes(ROWS));
             pack = pack.add(shape.pack_bytes(T));
