@@ -29,7 +29,7 @@ pub(super) unsafe fn matmul<F: Blocks>(job: Job<'_>, scratch: &mut Scratch) {
     debug_assert_eq!(w.row_bytes(), blocks * F::BYTES);
     let panel = scratch.panel.at_least(blocks * PANEL).as_mut_ptr();
     let shape = Shape { group: QK, offset: 0, mins: false };
-    let layout = Layout { tile: 2, shape, tokens: (0, x.n), cols: (0, x.cols) };
+    let layout = Layout { tile: 2, shape, tokens: (0, x.n), cols: x.cols };
     let (pack, there) = scratch.pack.keep(layout, x.n.div_ceil(2) * blocks * PACK);
     if !there {
         pack_pairs(x, pack);
