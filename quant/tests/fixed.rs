@@ -186,3 +186,20 @@ fn columns_are_rows_turned() {
         }
     }
 }
+
+/// Rows that are not all there are refused, whatever reads them.
+#[test]
+fn short_rows_are_refused() {
+    for isa in Isa::available() {
+        let kernels = Kernels::for_isa(isa).expect("available");
+        for group in [PANEL, TILE] {
+            let pack = |x: &[f32]| {
+                let (mut q, mut scale) = (vec![0; 64 * group], vec![0.0; group]);
+                kernels.pack_fixed(x, 64, 64, 3, group, &mut q, &mut scale);
+            };
+            pack(&[1.0; 3 * 64]);
+            let short = std::panic::catch_unwind(|| pack(&[1.0; 3 * 64 - 1]));
+            assert!(short.is_err(), "{isa}, groups of {group}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::decode::{Lanes, Step, halves};
 use super::strip::{At, Group, Strip, dwords, lanes, nibbles, scales, set_where, transpose};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 /// Values (q - 16) · d.
@@ -16,7 +17,7 @@ pub(super) type Q5_1 = Q5<24>;
 pub(super) struct Q5<const BLOCK: usize>;
 
 impl<const BLOCK: usize> Q5<BLOCK> {
-    const HAS_MIN: bool = BLOCK == 24;
+    const HAS_MIN: bool = <Self as Strip>::SHAPE.mins;
     /// Byte of the high bits, in a block.
     const HIGH: usize = BLOCK - 20;
 }
@@ -64,8 +65,7 @@ impl<const BLOCK: usize> Lanes for Q5<BLOCK> {
 }
 
 impl<const BLOCK: usize> Strip for Q5<BLOCK> {
-    const SHAPE: Shape =
-        Shape { group: 32, offset: if Self::HAS_MIN { 0 } else { 16 }, mins: Self::HAS_MIN };
+    const SHAPE: Shape = Shape::of(if BLOCK == 24 { DType::Q5_1 } else { DType::Q5_0 }).unwrap();
     const MAX: u8 = 31;
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;

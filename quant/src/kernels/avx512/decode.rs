@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::strip::Strip;
 use crate::codec::QK;
 use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::prefetch::prefetch_stream;
@@ -15,7 +16,7 @@ use crate::kernels::{Job, Rows, Scratch};
 /// Blocks a step.
 const STEP: usize = 4;
 
-/// 4 × 32 weights, unsigned: value = (quant - OFFSET) · d + m. Block `b` has the dwords `4l + b`.
+/// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`]. Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     /// Dword `4l + b`: weights `4l .. 4l + 4` of block `b`.
@@ -24,16 +25,12 @@ pub(super) struct Step {
     pub(super) hi: __m512i,
     /// Element `b`: the scale of block `b`. Only the first four count.
     pub(super) d: __m512,
-    /// Element `b`: the minimum of block `b`, where `MINS`. Only the first four count.
+    /// Element `b`: the minimum of block `b`, where the format has them. Only the first four count.
     pub(super) m: __m512,
 }
 
 /// A format that can be read four blocks of 32 at a time.
-pub(super) trait Lanes {
-    /// What was added to the weights to make them unsigned.
-    const OFFSET: i32;
-    /// Is `Step::m` used?
-    const MINS: bool;
+pub(super) trait Lanes: Strip {
     /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
     const HALVES: bool = false;
     /// Bytes that are read together.
@@ -66,11 +63,11 @@ struct Acts {
     lo: [[[i8; 4]; STEP]; 4],
     hi: [[[i8; 4]; STEP]; 4],
     scale: [f32; STEP],
-    /// `-OFFSET · Σ` of each block; with `HALVES`, of its weights 0..16.
+    /// `-offset · Σ` of each block; with `HALVES`, of its weights 0..16.
     init: [i32; STEP],
     /// scale · Σ of each block.
     minsum: [f32; STEP],
-    /// With `HALVES`, `-OFFSET · Σ` of the weights 16..32 of each block.
+    /// With `HALVES`, `-offset · Σ` of the weights 16..32 of each block.
     init_hi: [i32; STEP],
 }
 
@@ -147,7 +144,7 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
         v = _mm512_dpbusd_epi32(v, w.hi, hi);
         acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
     }
-    if F::MINS {
+    if F::SHAPE.mins {
         mins = _mm_fmadd_ps(_mm512_castps512_ps128(w.m), minsum, mins);
     }
     (acc, mins)
@@ -173,7 +170,7 @@ const fn places(half: i32) -> [i32; 16] {
 fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let shape = Shape { group: QK, offset: F::OFFSET, mins: true };
+    let shape = Shape { group: QK, mins: true, ..F::SHAPE };
     let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: x.cols };
     let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
     let out = out.as_mut_ptr().cast::<Acts>();
@@ -205,7 +202,7 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             let scale = _mm_loadu_ps(scale.as_ptr());
             let sum = _mm_loadu_si128(sum.as_ptr().cast());
             let hi = _mm_loadu_si128(sum_hi.as_ptr().cast());
-            let init = |sum| _mm_mullo_epi32(sum, _mm_set1_epi32(-F::OFFSET));
+            let init = |sum| _mm_mullo_epi32(sum, _mm_set1_epi32(-F::SHAPE.offset));
             let to = out.add(s);
             _mm512_store_si512((&raw mut (*to).lo).cast(), dwords(&LO));
             _mm512_store_si512((&raw mut (*to).hi).cast(), dwords(&HI));

@@ -64,7 +64,7 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
     let mask = (u32::MAX >> (32 - rows)) as __mmask16;
     let shape = F::SHAPE;
     for t in 0..T {
-        _mm_prefetch::<_MM_HINT_ET0>(y.wrapping_add(t * ld).cast());
+        _mm_prefetch::<_MM_HINT_T0>(y.wrapping_add(t * ld).cast());
     }
     let mut acc = [_mm512_setzero_ps(); T];
     for _ in 0..groups {

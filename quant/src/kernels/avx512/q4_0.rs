@@ -19,8 +19,6 @@ const QUANTS: [i16; 32] = words::quants(BLOCK / 2, SECOND, 1);
 const SCALES: [i16; 32] = words::scales(BLOCK / 2, SECOND, 0);
 
 impl Lanes for Q4_0 {
-    const OFFSET: i32 = 8;
-    const MINS: bool = false;
     const BYTES: usize = 4 * BLOCK;
 
     #[inline]

@@ -20,8 +20,6 @@ const D: [i16; 32] = words::scales(BLOCK / 2, SECOND, 0);
 const M: [i16; 32] = words::scales(BLOCK / 2, SECOND, 1);
 
 impl Lanes for Q4_1 {
-    const OFFSET: i32 = 0;
-    const MINS: bool = true;
     const BYTES: usize = 4 * BLOCK;
 
     #[inline]

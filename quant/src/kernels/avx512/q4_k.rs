@@ -38,8 +38,6 @@ const LO: [i32; 16] = spread(0);
 const HI: [i32; 16] = spread(4);
 
 impl<const BLOCK: usize> Lanes for Nibbles<BLOCK> {
-    const OFFSET: i32 = 0;
-    const MINS: bool = true;
     const BYTES: usize = BLOCK;
     const PARTS: usize = 2;
 

@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, dwords, nibbles, scales, transpose};
 use super::words::{self, four};
+use crate::DType;
 use crate::kernels::panel::Shape;
 
 /// Values (q - 16) · d.
@@ -17,7 +18,7 @@ pub(super) type Q5_1 = Q5<24>;
 pub(super) struct Q5<const BLOCK: usize>;
 
 impl<const BLOCK: usize> Q5<BLOCK> {
-    const HAS_MIN: bool = BLOCK == 24;
+    const HAS_MIN: bool = <Self as Strip>::SHAPE.mins;
     /// Byte of the high bits, in a block.
     const HIGH: usize = BLOCK - 20;
     /// The first word of the second register that a step loads.
@@ -54,8 +55,6 @@ const BIT: [i8; 64] = {
 };
 
 impl<const BLOCK: usize> Lanes for Q5<BLOCK> {
-    const OFFSET: i32 = if Self::HAS_MIN { 0 } else { 16 };
-    const MINS: bool = Self::HAS_MIN;
     const BYTES: usize = 4 * BLOCK;
 
     #[inline]
@@ -93,7 +92,7 @@ impl<const BLOCK: usize> Lanes for Q5<BLOCK> {
 }
 
 impl<const BLOCK: usize> Strip for Q5<BLOCK> {
-    const SHAPE: Shape = Shape { group: 32, offset: <Self as Lanes>::OFFSET, mins: Self::HAS_MIN };
+    const SHAPE: Shape = Shape::of(if BLOCK == 24 { DType::Q5_1 } else { DType::Q5_0 }).unwrap();
     const BLOCK_LEN: usize = 32;
     const BLOCK_BYTES: usize = BLOCK;
 

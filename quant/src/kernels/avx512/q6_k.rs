@@ -49,8 +49,6 @@ unsafe fn scales_of(p: *const u8, part: usize, odd: i32) -> __m512 {
 }
 
 impl Lanes for Q6K {
-    const OFFSET: i32 = 32;
-    const MINS: bool = false;
     const BYTES: usize = BLOCK;
     const PARTS: usize = 2;
     const HALVES: bool = true;

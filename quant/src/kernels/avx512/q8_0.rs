@@ -32,8 +32,6 @@ const HI: [i16; 32] = {
 };
 
 impl Lanes for Q8_0 {
-    const OFFSET: i32 = 128;
-    const MINS: bool = false;
     const BYTES: usize = 4 * BLOCK;
 
     #[inline]

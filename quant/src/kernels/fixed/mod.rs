@@ -125,7 +125,8 @@ impl Kernels {
     ) {
         assert!(group == PANEL || group == TILE);
         assert!(scale.len() == group && rows <= group && n * group <= q.len());
-        assert!(q.len().is_multiple_of(2 * group));
+        assert!(q.len().is_multiple_of(2 * group) && n <= ld);
+        assert!(rows == 0 || x.len() >= (rows - 1) * ld + n);
         let block = portable::Block { x, ld, n, rows, group };
         match self.active {
             #[cfg(target_arch = "x86_64")]
