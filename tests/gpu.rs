@@ -7,6 +7,8 @@ mod common;
 mod failures;
 #[path = "gpu/features.rs"]
 mod features;
+#[path = "gpu/whole.rs"]
+mod whole;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -47,8 +47,7 @@ impl Attention {
     /// part.
     pub fn one(self, lanes: usize, int8: bool) -> Kernel {
         let parts = self.ends(self.along("attention_one", lanes));
-        kept(parts, int8)
-            .snippet("", include_str!("../wgsl/attention_lanes.wgsl"))
+        self.lanes_apart(kept(parts, int8), lanes)
             .kernel(include_str!("../wgsl/attention_one.wgsl"))
     }
 
@@ -76,12 +75,27 @@ impl Attention {
                 parts.snippet("not_normed", include_str!("../wgsl/attention_rope_not_normed.wgsl"))
             }
         };
-        kept(parts, int8)
-            .snippet("", MATH)
-            .snippet("", self.cache.wgsl())
-            .snippet("", include_str!("../wgsl/attention_lanes.wgsl"))
+        self.newest(kept(parts, int8).snippet("", MATH), lanes)
             .kernel(include_str!("../wgsl/attention_rope.wgsl"))
     }
+
+    /// What makes a row's own query, key and value and attends with them.
+    pub(crate) fn newest(self, parts: Parts, lanes: usize) -> Parts {
+        self.lanes_apart(parts.snippet("", self.cache.wgsl()), lanes)
+            .snippet("", include_str!("../wgsl/attention_newest.wgsl"))
+    }
+
+    /// What attends with `lanes` invocations along a key.
+    fn lanes_apart(self, parts: Parts, lanes: usize) -> Parts {
+        let each = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8 / lanes;
+        let ahead = (Self::AHEAD / each).max(1);
+        let counts = [("j", ahead), ("e", each)];
+        let text = include_str!("../wgsl/attention_lanes.wgsl");
+        parts.u32("AHEAD", ahead).template(text, &[], &counts)
+    }
+
+    /// Units of keys, eight features each, that an invocation asks for at once.
+    const AHEAD: usize = 4;
 
     /// Storage buffers that [`Attention::with_rope`] binds at most.
     pub const ROPE_BUFFERS: usize = 10;
@@ -109,7 +123,7 @@ impl Attention {
     pub fn matrix(self, workgroup: usize) -> Kernel {
         self.sized("attention_matrix", workgroup)
             .u32("ROWS", self.rows)
-            .needs(Needs { subgroups: true, f16: true, matrices: true })
+            .needs(Needs { subgroups: true, f16: true, matrices: true, coherent: false })
             .bind("p", Uniform, "Attend")
             .bind("batch", Uniform, "Pass")
             .bind("rows", Read, "array<Row>")
@@ -136,11 +150,9 @@ impl Attention {
 
     /// The same for subgroups of which `lanes` invocations lie along a key, in workgroups of eight keys.
     fn along(self, file: &str, lanes: usize) -> Parts {
-        let units = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8;
         self.sized(file, 8 * lanes)
             .needs(Needs { subgroups: true, ..Needs::default() })
             .u32("LANES", lanes)
-            .u32("AHEAD", (4 * lanes / units).max(1))
     }
 
     /// Binds queries, cache and results.
@@ -167,8 +179,11 @@ fn kept(parts: Parts, int8: bool) -> Parts {
     parts
         .bind("a_values", Write, "array<u32>")
         .bind("a_scales", Write, "array<vec2<f32>>")
-        .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
+        .snippet("int8", KEEP_INT8)
 }
+
+pub(crate) const KEEP_INT8: &str = include_str!("../wgsl/keep_int8.wgsl");
+pub(crate) const MERGE_PARTS: &str = include_str!("../wgsl/merge_parts.wgsl");
 
 /// Parts that positions are split into at most.
 pub const MAX_PARTS: usize = 64;
@@ -186,5 +201,5 @@ pub fn merge(head_dim: usize, int8: bool) -> Kernel {
         .bind("batch", Uniform, "Pass")
         .bind("parts", Read, "array<f32>")
         .bind("a", Write, "array<f32>");
-    kept(parts, int8).kernel(include_str!("../wgsl/merge.wgsl"))
+    kept(parts, int8).snippet("", MERGE_PARTS).kernel(include_str!("../wgsl/merge.wgsl"))
 }

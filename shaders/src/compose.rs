@@ -1,5 +1,6 @@
 //! Puts a shader together from its parts.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// What a shader does with a buffer.
@@ -11,6 +12,8 @@ pub enum Access {
     Read,
     /// A storage buffer that is written.
     Write,
+    /// A storage buffer through which workgroups of one dispatch tell each other things.
+    Coherent,
 }
 
 /// A buffer of group 0; its number is its place in [`Kernel::bindings`].
@@ -33,6 +36,8 @@ pub struct Needs {
     pub f16: bool,
     /// Cooperative matrices (wgpu's experimental form of them).
     pub matrices: bool,
+    /// Buffers that are coherent among workgroups.
+    pub coherent: bool,
 }
 
 /// A shader ready to be compiled, with the entry point `main`.
@@ -55,7 +60,7 @@ pub(crate) struct Parts {
     constants: String,
     structs: Vec<&'static str>,
     bindings: Vec<Binding>,
-    snippets: Vec<&'static str>,
+    snippets: Vec<Cow<'static, str>>,
 }
 
 impl Parts {
@@ -96,7 +101,21 @@ impl Parts {
         if !name.is_empty() {
             let _ = write!(self.name, " {name}");
         }
-        self.snippets.push(text);
+        self.snippets.push(text.into());
+        self
+    }
+
+    /// A snippet made of a template: each of `words` is put in place of its name in braces, after
+    /// [`repeat`].
+    pub(crate) fn template(
+        mut self,
+        text: &str,
+        words: &[(&str, &str)],
+        counts: &[(&str, usize)],
+    ) -> Self {
+        let put =
+            |text: String, (name, word): &(&str, &str)| text.replace(&format!("{{{name}}}"), word);
+        self.snippets.push(words.iter().fold(repeat(text, counts), put).into());
         self
     }
 
@@ -124,11 +143,16 @@ impl Parts {
             let space = match b.access {
                 Access::Uniform => "uniform",
                 Access::Read => "storage, read",
-                Access::Write => "storage, read_write",
+                Access::Write | Access::Coherent => "storage, read_write",
             };
-            let _ = writeln!(source, "@group(0) @binding({i}) var<{space}> {}: {};", b.name, b.ty);
+            let coherent = if b.access == Access::Coherent { "@coherent " } else { "" };
+            let _ = writeln!(
+                source,
+                "@group(0) @binding({i}) {coherent}var<{space}> {}: {};",
+                b.name, b.ty
+            );
         }
-        for s in self.snippets {
+        for s in &self.snippets {
             source.push_str(s);
         }
         source.push_str(body);

@@ -47,7 +47,16 @@ impl Format {
         matches!(self, Format::Q4_0 | Format::Q8_0)
     }
 
-    /// The functions that make signed bytes of it, for products of bytes.
+    /// The function that multiplies a piece by bytes.
+    pub(crate) fn products(self) -> &'static str {
+        match self {
+            Format::Q4_0 => include_str!("../wgsl/products_q4_0.wgsl"),
+            Format::Q8_0 => include_str!("../wgsl/products_q8_0.wgsl"),
+            _ => panic!("{} has no blocks", self.name()),
+        }
+    }
+
+    /// The function that makes signed bytes of it, for products of bytes of many rows.
     pub(crate) fn bytes(self) -> &'static str {
         match self {
             Format::Q4_0 => include_str!("../wgsl/bytes_q4_0.wgsl"),

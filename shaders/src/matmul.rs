@@ -142,6 +142,13 @@ impl Many {
     }
 }
 
+const DOT16: &str = include_str!("../wgsl/dot16.wgsl");
+
+/// What multiplies pieces of `format` by bytes.
+pub(crate) fn products(parts: Parts, format: Format) -> Parts {
+    parts.snippet("", DOT16).snippet("", format.products())
+}
+
 const CONCLUDE_NOTHING: &str = include_str!("../wgsl/conclude_nothing.wgsl");
 const SHARE_OUT: &str = include_str!("../wgsl/share_out.wgsl");
 
@@ -255,7 +262,7 @@ impl Matmul {
     /// As [`Matmul::few`], from x in bytes: for the formats of [`Format::scaled`].
     pub fn few_int8(self, few: Few, reduce: Reduce) -> Kernel {
         let parts = few.parts("matvec_int8");
-        let parts = self.ends(parts, Some(Prepare::Int8)).snippet("", self.format.bytes());
+        let parts = products(self.ends(parts, Some(Prepare::Int8)), self.format);
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
 
@@ -316,7 +323,7 @@ impl Matmul {
             ),
             false => parts.bind("y", Write, "array<f32>"),
         };
-        let parts = weights(parts, self.format).snippet("", MATH).snippet("", self.format.bytes());
+        let parts = products(weights(parts, self.format).snippet("", MATH), self.format);
         if to_int8 {
             return parts.snippet("glu_int8", include_str!("../wgsl/output_glu_int8.wgsl"));
         }
@@ -334,6 +341,7 @@ impl Matmul {
             }
             Many::Int8 => self
                 .ends(float("matmul_int8"), many.prepare())
+                .snippet("", DOT16)
                 .snippet("", self.format.bytes())
                 .kernel(include_str!("../wgsl/matmul_int8.wgsl")),
             Many::Half => self
@@ -341,7 +349,7 @@ impl Matmul {
                 .kernel(include_str!("../wgsl/matmul_half.wgsl")),
             Many::Matrix { size, workgroup, tile } => {
                 let parts = Parts::new("matmul_matrix")
-                    .needs(Needs { subgroups: true, f16: true, matrices: true })
+                    .needs(Needs { subgroups: true, f16: true, matrices: true, coherent: false })
                     .u32("WORKGROUP", workgroup)
                     .u32("SIZE", size);
                 if size == 8 {

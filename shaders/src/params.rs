@@ -128,6 +128,17 @@ params! {
         /// Nothing.
         unused1: u32,
     }
+    /// A whole layer.
+    Whole {
+        /// Features of a row of x.
+        cols: u32,
+        /// Is there something to be added to x before, from the layer before?
+        residual: u32,
+        /// Only find out how many workgroups run at the same time.
+        probe: u32,
+        /// ε
+        eps: f32,
+    }
     /// A layer's attention.
     Attend {
         /// Query heads.

@@ -82,7 +82,52 @@ fn all() -> Vec<Kernel> {
             }
         }
     }
+    out.extend(whole_layers().iter().map(WholeLayer::kernel));
     out
+}
+
+/// Whole layers of 1B, 4B, 27B and of a test's small model, for subgroups of different sizes.
+fn whole_layers() -> Vec<WholeLayer> {
+    let mut out = Vec::new();
+    for format in [Format::Q4_0, Format::Q8_0] {
+        for (hidden, q, kv, head_dim, ffn, subgroup, workgroup) in [
+            (64, 64, 32, 32, 96, 8, 256),
+            (1152, 1024, 256, 256, 6912, 32, 512),
+            (2560, 2048, 1024, 256, 10240, 32, 512),
+            (5376, 4096, 2048, 128, 21504, 64, 256),
+        ] {
+            let pieces = |cols: usize| cols / format.piece();
+            let matrix = |units, rows, cols| LayerMatrix::new(units, rows, pieces(cols), subgroup);
+            let attention = Attention { head_dim, heads: 1, rows: 1, cache: CacheFormat::F16 };
+            let layer = WholeLayer {
+                format,
+                head_dim,
+                normed: hidden != 1152,
+                hidden,
+                ffn,
+                matrices: [
+                    matrix(q + 2 * kv, 1, hidden),
+                    matrix(hidden, 1, q),
+                    matrix(ffn, 2, hidden),
+                    matrix(hidden, 1, ffn),
+                ],
+                lanes: attention.lanes(subgroup).unwrap(),
+                workgroup,
+            };
+            out.push(layer);
+        }
+    }
+    out
+}
+
+/// Whether a device has room for a whole layer is known before it is compiled.
+#[test]
+fn whole_layers_take_the_memory_that_they_say() {
+    for layer in whole_layers() {
+        let taken = workgroup_memory(&parse(&layer.kernel())) as usize;
+        let said = layer.workgroup_bytes();
+        assert!(taken <= said && said <= taken + 1024, "{layer:?}: {taken}, not {said}");
+    }
 }
 
 /// Every way of multiplying many rows, matrices for subgroups of any size that there is.
@@ -113,6 +158,7 @@ fn validate(kernel: &Kernel, module: &naga::Module) -> naga::valid::ModuleInfo {
     capabilities.set(Capabilities::SUBGROUP, kernel.needs.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.matrices);
+    capabilities.set(Capabilities::MEMORY_DECORATION_COHERENT, kernel.needs.coherent);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if kernel.needs.subgroups {
         validator
@@ -124,31 +170,40 @@ fn validate(kernel: &Kernel, module: &naga::Module) -> naga::valid::ModuleInfo {
         .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&kernel.source)))
 }
 
+/// Bytes of workgroup memory that a kernel takes.
+fn workgroup_memory(module: &naga::Module) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let variables = module.global_variables.iter();
+    variables
+        .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+        .map(|(_, v)| layouter[v.ty].size)
+        .sum()
+}
+
 #[test]
 fn every_kernel_is_valid() {
     let kernels = all();
     for kernel in &kernels {
         let module = parse(kernel);
         validate(kernel, &module);
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).unwrap();
-        let workgroup: u32 = module
-            .global_variables
-            .iter()
-            .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
-            .map(|(_, v)| layouter[v.ty].size)
-            .sum();
+        let workgroup = workgroup_memory(&module);
         // GPUs with cooperative matrices have more.
-        let most = if kernel.needs.matrices { 2 * WORKGROUP_BYTES } else { WORKGROUP_BYTES };
+        // Whole layers ask for what they take (`WholeLayer::workgroup_bytes`).
+        let most = match kernel.needs {
+            Needs { coherent: true, .. } => 3 * WORKGROUP_BYTES,
+            Needs { matrices: true, .. } => 2 * WORKGROUP_BYTES,
+            _ => WORKGROUP_BYTES,
+        };
         assert!(workgroup <= most, "{}: {workgroup} bytes", kernel.name);
         let [entry] = &module.entry_points[..] else { panic!("{}", kernel.name) };
         assert_eq!(entry.name, "main");
-        assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{}", kernel.name);
-        assert!(
-            kernel.bindings.len() <= Attention::ROPE_BUFFERS + 3,
-            "{}: too many bindings",
-            kernel.name
-        );
+        let invocations = if kernel.needs.coherent { 512 } else { 256 };
+        assert!(entry.workgroup_size.iter().product::<u32>() <= invocations, "{}", kernel.name);
+        let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+        let most =
+            if kernel.needs.coherent { WholeLayer::BUFFERS } else { Attention::ROPE_BUFFERS };
+        assert!(buffers <= most, "{}: too many buffers", kernel.name);
     }
     println!("{} kernels", kernels.len());
 }

@@ -15,6 +15,8 @@ var<workgroup> sizes: array<f32, QUADS>;
 // This invocation's units of the query and of what it has found: values weighed by e^(score - top).
 var<private> query: array<Eight, EACH>;
 var<private> acc: array<Eight, EACH>;
+@j @e var<private> key_{j}_{e}: Unit; // asked for
+@j @e var<private> value_{j}_{e}: Unit;
 var<private> top: f32 = LOWEST;
 var<private> total: f32;
 
@@ -30,39 +32,38 @@ fn shaped(s: f32) -> f32 {
     return s;
 }
 
+fn times_query(k: Eight, e: u32) -> f32 {
+    return dot(k.lo, query[e].lo) + dot(k.hi, query[e].hi);
+}
+
+fn add_value(v: Eight, weight: f32, e: u32) {
+    acc[e].lo += weight * v.lo;
+    acc[e].hi += weight * v.hi;
+}
+
+// Asks for the next positions from `at` on that a group of lanes looks at: every GROUPS-th, AHEAD of
+// them.
+fn ask(cache: u32, at: u32, end: u32, group: u32, lane: u32) {
+    if at >= end { return; }
+    @j let slot_{j} = cache + min(at + {j}u * GROUPS + group, end - 1u) % p.slots;
+    @j @e key_{j}_{e} = key_unit(slot_{j}, {e}u * LANES + lane);
+    @j @e value_{j}_{e} = value_unit(slot_{j}, {e}u * LANES + lane);
+}
+
 // Positions from `begin` to `end`, in whole subgroups: a group of lanes has an online softmax of its
-// own over every GROUPS-th of them, AHEAD at once, and waits for nobody.
+// own over those that it asks for, the first of which it has asked for, and waits for nobody.
 fn look(cache: u32, begin: u32, end: u32, group: u32, lane: u32) {
     for (var at = begin; at < end; at += GROUPS * AHEAD) {
-        var k_units: array<Eight, AHEAD * EACH>;
-        var v_units: array<Eight, AHEAD * EACH>;
-        for (var j = 0u; j < AHEAD; j++) {
-            let slot = cache + min(at + j * GROUPS + group, end - 1u) % p.slots;
-            for (var e = 0u; e < EACH; e++) {
-                k_units[j * EACH + e] = key(slot, e * LANES + lane);
-                v_units[j * EACH + e] = value(slot, e * LANES + lane);
-            }
-        }
-        var scores: array<f32, AHEAD>;
+        @j var score_{j} = 0.0;
+        @j @e score_{j} += times_query(opened(key_{j}_{e}), {e}u);
+        @j score_{j} = select(LOWEST, shaped(along(score_{j})), at + {j}u * GROUPS + group < end);
         var most = top;
-        for (var j = 0u; j < AHEAD; j++) {
-            var s = 0.0;
-            for (var e = 0u; e < EACH; e++) {
-                let k = k_units[j * EACH + e];
-                s += dot(k.lo, query[e].lo) + dot(k.hi, query[e].hi);
-            }
-            scores[j] = select(LOWEST, shaped(along(s)), at + j * GROUPS + group < end);
-            most = max(most, scores[j]);
-        }
+        @j most = max(most, score_{j});
         raise(most);
-        for (var j = 0u; j < AHEAD; j++) {
-            let weight = select(0.0, exp(scores[j] - most), scores[j] > LOWEST);
-            total += weight;
-            for (var e = 0u; e < EACH; e++) {
-                acc[e].lo += weight * v_units[j * EACH + e].lo;
-                acc[e].hi += weight * v_units[j * EACH + e].hi;
-            }
-        }
+        @j let weight_{j} = select(0.0, exp(score_{j} - most), score_{j} > LOWEST);
+        @j total += weight_{j};
+        @j @e add_value(opened(value_{j}_{e}), weight_{j}, {e}u);
+        ask(cache, at + GROUPS * AHEAD, end, group, lane);
     }
 }
 

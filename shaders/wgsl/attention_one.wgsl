@@ -25,16 +25,17 @@ fn main(
     let lane = i % LANES;
     let group = i / LANES;
     first_quad = (row.place * p.heads + head) * QUADS;
-    for (var e = 0u; e < EACH; e++) {
-        let at = 2u * (e * LANES + lane);
-        query[e] = Eight(query_quad(at), query_quad(at + 1u));
-    }
     var start = 0u;
     if p.window != 0u && row.pos + 1u > p.window { start = row.pos + 1u - p.window; }
     let length = (row.end - start + batch.splits - 1u) / batch.splits;
     let begin = min(start + workgroup.z * length, row.end);
     let end = min(begin + length, row.end);
     let cache = (row.seq * p.kv_heads + head / (p.heads / p.kv_heads)) * p.slots;
+    ask(cache, begin, end, group, lane);
+    for (var e = 0u; e < EACH; e++) {
+        let at = 2u * (e * LANES + lane);
+        query[e] = Eight(query_quad(at), query_quad(at + 1u));
+    }
     if even {
         look(cache, begin, end, group, lane);
     } else if local < LANES {

@@ -73,6 +73,8 @@ pub(super) struct Buffers {
     /// `[logit_rows, vocab]`
     pub(super) logits: wgpu::Buffer,
     pub(super) logit_rows: usize,
+    /// Where workgroups wait for each other.
+    pub(super) meeting: wgpu::Buffer,
     /// What is read back goes through here.
     pub(super) staging: wgpu::Buffer,
 }
@@ -110,6 +112,7 @@ impl Buffers {
             prepared_g: Prepared::new(device, rows, w.g),
             logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
             logit_rows,
+            meeting: device.storage("meeting", shaders::MEETING_BYTES as u64),
             staging: device.staging(back),
         }
     }

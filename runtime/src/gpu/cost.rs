@@ -27,6 +27,8 @@ pub(super) struct Together {
     pub(super) rope: bool,
     /// Norms and the matmuls after them, in all layers but the last.
     pub(super) norms: bool,
+    /// All of a layer.
+    pub(super) layers: bool,
 }
 
 impl TokenCost {
@@ -49,12 +51,14 @@ impl TokenCost {
                 &[&layer.gate, &layer.up],
                 &[&layer.down],
             ];
-            for stack in stacks {
-                cost.weights += device_bytes(stack);
-                cost.dispatches += shards(stack, max_binding);
-            }
+            cost.weights += stacks.iter().map(|stack| device_bytes(stack)).sum::<u64>();
             let seen = layer.config.window.map_or(position + 1, |w| w.min(position + 1));
             cost.cache += (seen * 2 * c.kv_heads * cache.row_bytes(c.head_dim)) as u64;
+            if together.layers {
+                cost.dispatches += 1;
+                continue;
+            }
+            cost.dispatches += stacks.iter().map(|stack| shards(stack, max_binding)).sum::<usize>();
             // RoPE and storing, attention, its parts where there are some, and two norms.
             let parts = splits[usize::from(layer.config.window.is_none())] > 1;
             let norms = together.norms && layer.index + 1 < weights.layers.len();
@@ -65,8 +69,8 @@ impl TokenCost {
         cost.weights += device_bytes(&[&weights.output]);
         cost.dispatches += shards(&[&weights.embed], max_binding);
         cost.dispatches += shards(&[&weights.output], max_binding);
-        // The first norm, the rows that are wanted, and the two steps to the likeliest token.
-        cost.dispatches += 4;
+        // The last norm and the two steps to the likeliest token; before, the rows that are wanted.
+        cost.dispatches += if together.layers { 3 } else { 4 };
         cost
     }
 }
@@ -77,6 +81,7 @@ impl Gpu {
         let together = Together {
             rope: self.layers[0].attend.with_rope.is_some(),
             norms: self.layers[0].normed.is_some(),
+            layers: self.has_whole_layers(),
         };
         let limit = self.device.max_binding;
         let cost = || TokenCost::of(model, self.cache, position, limit, together);
@@ -97,13 +102,26 @@ mod tests {
     fn real_shapes_cost_what_is_written() {
         const MIB: u64 = 1 << 20;
         let (q4_0, q8_0) = (DType::Q4_0, DType::Q8_0);
-        let apart = Together { rope: false, norms: false };
-        let together = Together { rope: true, norms: true };
-        for (name, dtype, weights, [near, far, small, best], [f16, q8]) in [
-            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138], [45_088_768, 23_953_408]),
-            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138], [45_088_768, 23_953_408]),
-            ("gemma-3-4b", q4_0, 2_518_067_200, [278, 312, 288, 178], [289_406_976, 153_747_456]),
-            ("gemma-3-4b", q8_0, 4_122_388_480, [278, 312, 288, 178], [289_406_976, 153_747_456]),
+        let apart = Together { rope: false, norms: false, layers: false };
+        let together = Together { rope: true, norms: true, layers: false };
+        let whole = Together { layers: true, ..together };
+        for (name, dtype, weights, [near, far, small, best, one], [f16, q8]) in [
+            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138, 31], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138, 31], [45_088_768, 23_953_408]),
+            (
+                "gemma-3-4b",
+                q4_0,
+                2_518_067_200,
+                [278, 312, 288, 178, 39],
+                [289_406_976, 153_747_456],
+            ),
+            (
+                "gemma-3-4b",
+                q8_0,
+                4_122_388_480,
+                [278, 312, 288, 178, 39],
+                [289_406_976, 153_747_456],
+            ),
         ] {
             let model = Shape::from_name(name).unwrap().outline(dtype, q8_0).unwrap();
             let cost =
@@ -112,6 +130,8 @@ mod tests {
             assert_eq!((first.weights, first.dispatches), (weights, near), "{name} {dtype}");
             let fewest = TokenCost::of(&model, CacheFormat::F16, 0, 2048 * MIB, together);
             assert_eq!(fewest.dispatches, best, "{name} {dtype}");
+            let fewest = TokenCost::of(&model, CacheFormat::F16, 8191, 2048 * MIB, whole);
+            assert_eq!((fewest.dispatches, fewest.cache), (one, f16), "{name} {dtype}");
             let late = cost(CacheFormat::F16, 8191, 2048 * MIB);
             assert_eq!((late.cache, late.dispatches), (f16, far), "{name} {dtype}");
             assert_eq!(cost(CacheFormat::Q8_0, 8191, 2048 * MIB).cache, q8, "{name}");

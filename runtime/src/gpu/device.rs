@@ -43,6 +43,8 @@ pub struct Device {
     doubt: Option<String>,
     /// For tests: see [`Device::refuse`].
     refuses: AtomicBool,
+    /// For tests: see [`Device::crowd`].
+    crowds: AtomicBool,
 }
 
 impl fmt::Debug for Device {
@@ -82,6 +84,7 @@ impl Device {
             profile: None,
             doubt: None,
             refuses: AtomicBool::new(false),
+            crowds: AtomicBool::new(false),
         }
     }
 
@@ -150,6 +153,18 @@ impl Device {
     #[doc(hidden)]
     pub fn refuse(&self) {
         self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    /// Has whole layers sent from now on with more workgroups than run at the same time, as on a device
+    /// that does not keep what it seemed to promise: for tests of what happens then.
+    #[doc(hidden)]
+    pub fn crowd(&self) {
+        self.crowds.store(true, Ordering::Relaxed);
+    }
+
+    /// How many workgroups are sent where `workgroups` run at the same time.
+    pub(super) fn crowded(&self, workgroups: u32) -> u32 {
+        if self.crowds.load(Ordering::Relaxed) { 64 * workgroups } else { workgroups }
     }
 
     /// Does `work`, which asks the device for things, and says what failed in it.

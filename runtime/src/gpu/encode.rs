@@ -6,6 +6,7 @@ use super::buffers::Which;
 use super::layer::DeviceLayer;
 use super::ops::{Grid, MatOp, NormOps, Op};
 use super::pipelines::Compiled;
+use super::whole::Whole;
 use crate::backend::Backend;
 use crate::config::GemmaConfig;
 use crate::weights::{Layer, WeightMatrix};
@@ -34,6 +35,8 @@ pub(super) struct Encoder<'a> {
     residual: bool,
     /// Was a norm left to the matmul after it?
     left: bool,
+    /// Layers are one dispatch each: of a single row whose logits are wanted.
+    whole: Option<&'a Whole>,
     /// Where copies of the residual stream go.
     tap: Option<&'a wgpu::Buffer>,
     work: f64,
@@ -56,8 +59,10 @@ impl<'a> Encoder<'a> {
         shape: &Shape,
         tap: Option<&'a wgpu::Buffer>,
     ) -> Self {
+        let single = shape.counts == [1, 1] && shape.causal && tap.is_none();
         Encoder {
             gpu,
+            whole: gpu.whole.as_ref().filter(|whole| single && whole.used),
             config,
             encoder: gpu.device.device.create_command_encoder(&Default::default()),
             pass: None,
@@ -143,6 +148,14 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// Has the number of layers that came through copied to `to`, if they are one dispatch each;
+    /// returns what it should be.
+    pub(super) fn copy_finished(&mut self, to: &wgpu::Buffer, at: u64) -> Option<u32> {
+        let whole = self.whole?;
+        self.end_pass();
+        Some(whole.copy(&self.gpu.buffers.meeting, &mut self.encoder, to, at))
+    }
+
     pub(super) fn end_pass(&mut self) {
         self.pass = None;
     }
@@ -212,10 +225,15 @@ impl Backend for Encoder<'_> {
     }
 
     fn norm(&mut self, _weight: &[f32], _readers: &[&WeightMatrix]) {
-        self.norm_next();
+        if self.whole.is_none() {
+            self.norm_next();
+        }
     }
 
     fn qkv(&mut self, layer: &Layer) {
+        if self.whole.is_some() {
+            return;
+        }
         if self.normed(layer, 0) {
             return;
         }
@@ -223,7 +241,7 @@ impl Backend for Encoder<'_> {
     }
 
     fn rope_store(&mut self, layer: &Layer) {
-        if self.attends_with_rope(layer) {
+        if self.whole.is_some() || self.attends_with_rope(layer) {
             return;
         }
         let heads = self.config.heads + 2 * self.config.kv_heads;
@@ -231,11 +249,17 @@ impl Backend for Encoder<'_> {
     }
 
     fn keep_wanted(&mut self) {
+        if self.whole.is_some() {
+            return;
+        }
         self.which = Which::Wanted;
         self.op(&self.gpu.gather, [self.n(), 1, 1]);
     }
 
     fn attend(&mut self, layer: &Layer) {
+        if self.whole.is_some() {
+            return;
+        }
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
         if let Some(op) = here.attend.with_rope.as_ref().filter(|_| self.attends_with_rope(layer)) {
@@ -254,6 +278,9 @@ impl Backend for Encoder<'_> {
     }
 
     fn attn_out(&mut self, layer: &Layer) {
+        if self.whole.is_some() {
+            return;
+        }
         self.multiply(&self.layer(layer).attn_out, self.n());
     }
 
@@ -262,13 +289,20 @@ impl Backend for Encoder<'_> {
     }
 
     fn gate_up(&mut self, layer: &Layer) {
-        if self.normed(layer, 1) {
+        if self.whole.is_some() || self.normed(layer, 1) {
             return;
         }
         self.multiply(&self.layer(layer).gate_up, self.n());
     }
 
     fn down(&mut self, layer: &Layer) {
+        if let Some(whole) = self.whole {
+            let op = self.layer(layer).whole.as_ref().ok().expect("all layers have one");
+            let workgroups = self.gpu.device.crowded(whole.workgroups);
+            self.op(&op.op, [workgroups as usize, 1, 1]);
+            whole.count();
+            return;
+        }
         self.multiply(&self.layer(layer).down, self.n());
         let matrices =
             [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down];
@@ -286,6 +320,11 @@ impl Backend for Encoder<'_> {
     }
 
     fn head(&mut self, _norm: &[f32]) {
+        if let Some(whole) = self.whole {
+            let norm = whole.last_norm.after.as_ref().expect("it comes after a layer");
+            self.op(norm, [1, 1, 1]);
+            return;
+        }
         if self.n() > 0 {
             self.norm_next();
         }

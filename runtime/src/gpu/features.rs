@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shaders::{Format, Many, Matmul, Needs, Reduce};
+use shaders::{Format, Many, Matmul, Needs, Reduce, WholeLayer};
 
 use super::error::GpuError;
 
@@ -25,6 +25,10 @@ pub struct Offers {
     pub invocations: u32,
     /// Bytes of memory that a workgroup may have.
     pub workgroup_bytes: u32,
+    /// Buffers through which the workgroups of one dispatch can tell each other things.
+    pub coherent: bool,
+    /// Is it a piece of hardware?
+    pub real: bool,
 }
 
 /// What of an adapter is used: which kernels run.
@@ -38,11 +42,14 @@ pub struct Features {
     pub f16: bool,
     /// The same, by cooperative matrices of this side in workgroups of so many invocations.
     pub matrix: Option<(u32, u32)>,
+    /// A single token's layers are one dispatch each, where that passes a trial and is faster.
+    pub layers: bool,
 }
 
 impl Features {
     /// Nothing beyond WebGPU's least.
-    pub const PLAIN: Features = Features { subgroup: None, dot4: false, f16: false, matrix: None };
+    pub const PLAIN: Features =
+        Features { subgroup: None, dot4: false, f16: false, matrix: None, layers: false };
 
     /// What is used where nobody says otherwise.
     ///
@@ -55,11 +62,13 @@ impl Features {
             dot4: offers.dot4,
             f16: offers.f16,
             matrix: offers.matrix(),
+            // A program that plays a GPU has only a few workgroups at work at the same time.
+            layers: offers.real && offers.layers() && offers.dot4,
         }
     }
 
-    /// What `words` asks for: `plain`, or some of `subgroup`, `dot4`, `f16` and `matrix` with commas
-    /// between them; `auto` for what is used anyway.
+    /// What `words` asks for: `plain`, or some of `subgroup`, `dot4`, `f16`, `matrix` and `layers` with
+    /// commas between them; `auto` for what is used anyway.
     ///
     /// # Errors
     /// [`GpuError::Feature`] where a word is none of these, or names what the adapter has not.
@@ -88,8 +97,16 @@ impl Features {
                         return Err(refuse(word, why));
                     }
                 },
+                "layers" if offers.layers() => found.layers = true,
+                "layers" => {
+                    let why = "it has no subgroups of 8 or more, or no coherent buffers";
+                    return Err(refuse(word, why));
+                }
                 _ => return Err(refuse(word, "there is no such feature")),
             }
+        }
+        if found.layers && (found.subgroup.is_none() || !found.dot4) {
+            return Err(refuse("layers", "it takes subgroup and dot4 as well"));
         }
         Ok(found)
     }
@@ -125,11 +142,18 @@ impl Features {
             subgroups: self.subgroup.is_some() || matrices,
             f16: self.f16 || matrices,
             matrices,
+            coherent: self.layers,
         }
     }
 }
 
 impl Offers {
+    /// What a whole layer in one dispatch asks for.
+    fn layers(&self) -> bool {
+        let large = |(least, _)| least as usize >= WholeLayer::SUBGROUP;
+        self.coherent && self.subgroups.is_some_and(large)
+    }
+
     /// The largest matrices, and workgroups of four subgroups for them: one for each quarter of a
     /// tile. Where subgroups turn out smaller some are idle, which is not wrong.
     fn matrix(&self) -> Option<(u32, u32)> {
@@ -171,6 +195,7 @@ impl fmt::Display for Features {
             ("dot4", self.dot4),
             ("f16", self.f16),
             ("matrix", self.matrix.is_some()),
+            ("layers", self.layers),
         ];
         let words: Vec<_> = all.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect();
         f.write_str(if words.is_empty() { "plain".into() } else { words.join(",") }.as_str())
@@ -189,13 +214,15 @@ mod tests {
             matrices: vec![16],
             invocations: 1024,
             workgroup_bytes: 32768,
+            coherent: true,
+            real: true,
         }
     }
 
     #[test]
     fn what_is_there_is_used() {
         let used = Features::of(&rich());
-        assert_eq!(used.to_string(), "subgroup,dot4,f16,matrix");
+        assert_eq!(used.to_string(), "subgroup,dot4,f16,matrix,layers");
         assert!(matches!(used.many(Format::Q4_0), Many::Matrix { size: 16, .. }));
         assert_eq!(used.few(Format::Q4_0), Many::Int8);
         let used = Features { matrix: None, ..used };

@@ -17,7 +17,7 @@ pub(super) struct Greedy {
     /// The best of each of 256 parts, then of these.
     parts: Op,
     last: Op,
-    /// Two tokens may be on their way back.
+    /// Two tokens may be on their way back, each with the number of layers that came through.
     staging: [wgpu::Buffer; 2],
     ahead: Option<Ahead>,
 }
@@ -27,6 +27,8 @@ struct Ahead {
     row: Row,
     submission: wgpu::SubmissionIndex,
     staging: usize,
+    /// Layers that should have come through by then, where they are one dispatch each.
+    expected: Option<u32>,
 }
 
 impl Greedy {
@@ -36,7 +38,7 @@ impl Greedy {
         Greedy {
             parts: Op::new(device, &shaders::argmax(), &[&p, &b.logits, &best]),
             last: Op::new(device, &shaders::argmax_last(), &[&best, &b.tokens]),
-            staging: [0, 1].map(|_| device.staging(4)),
+            staging: [0, 1].map(|_| device.staging(8)),
             ahead: None,
         }
     }
@@ -59,18 +61,23 @@ impl Gpu {
     ) -> Result<u32, GpuError> {
         let device = self.device.clone();
         device.guarded("a pass", || {
-            let sent = match self.greedy.ahead.take() {
-                Some(ahead) if ahead.row == row => ahead,
-                _ => self.send_greedy(model, row, false, 0),
-            };
-            let next = Row { token: 0, pos: row.pos + 1, ..row };
-            let ahead = more.then(|| self.send_greedy(model, next, true, 1 - sent.staging));
-            let mut token = [0f32];
-            let staging = &self.greedy.staging[sent.staging];
-            device.read_after(staging, Some(sent.submission), &mut token)?;
-            let token = token[0].to_bits();
-            self.greedy.ahead = ahead.map(|a| Ahead { row: Row { token, ..a.row }, ..a });
-            Ok(token)
+            loop {
+                let sent = match self.greedy.ahead.take() {
+                    Some(ahead) if ahead.row == row => ahead,
+                    _ => self.send_greedy(model, row, false, 0),
+                };
+                let next = Row { token: 0, pos: row.pos + 1, ..row };
+                let ahead = more.then(|| self.send_greedy(model, next, true, 1 - sent.staging));
+                let mut back = [0f32; 2];
+                let staging = &self.greedy.staging[sent.staging];
+                device.read_after(staging, Some(sent.submission), &mut back)?;
+                let [token, finished] = back.map(f32::to_bits);
+                if sent.expected.is_some_and(|expected| !self.as_expected(finished, expected)) {
+                    continue;
+                }
+                self.greedy.ahead = ahead.map(|a| Ahead { row: Row { token, ..a.row }, ..a });
+                return Ok(token);
+            }
         })
     }
 
@@ -88,9 +95,10 @@ impl Gpu {
         encoder.end_pass();
         let to = &self.greedy.staging[staging];
         encoder.encoder.copy_buffer_to_buffer(&self.buffers.tokens, 0, to, 0, 4);
+        let expected = encoder.copy_finished(to, 4);
         let submission = encoder.submit();
         let dispatches = encoder.dispatches;
         self.dispatches = dispatches;
-        Ahead { row, submission, staging }
+        Ahead { row, submission, staging, expected }
     }
 }

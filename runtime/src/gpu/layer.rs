@@ -9,6 +9,7 @@ use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, Stack, device_bytes};
 use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp};
+use super::whole::WholeOp;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use crate::weights::Layer;
@@ -27,6 +28,8 @@ pub(super) struct DeviceLayer {
     pub(super) down: MatOp,
     /// The norms with the matmuls after them, qkv and gate_up, for a single row; not in the last layer.
     pub(super) normed: Option<[NormedOp; 2]>,
+    /// All of it, for a single row; or why not, where that is worth a word.
+    pub(super) whole: Result<WholeOp, Option<String>>,
 }
 
 /// Bytes of a layer's weights and cache on a device.
@@ -110,7 +113,7 @@ impl<'b> Maker<'b> {
         let qkv = upload(&[&layer.q, &layer.k, &layer.v], Stack::After)?;
         let gate_up = upload(&[&layer.gate, &layer.up], Stack::InTurn)?;
         let o = upload(&[&layer.o], Stack::After)?;
-        let down = upload(&[&layer.down], Stack::After)?;
+        let down_matrix = upload(&[&layer.down], Stack::After)?;
         let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
         let k = cache_buffer(device, c, self.cache, layer.index)?;
         let v = cache_buffer(device, c, self.cache, layer.index)?;
@@ -120,8 +123,10 @@ impl<'b> Maker<'b> {
         // the next matmul reads them.
         let in_bytes = InBytes::Always;
         let qkv_ends = Ends { in_bytes, ..ends(Which::All, (&b.h, w.hidden), (&b.qkv, w.qkv)) };
-        let y_bytes =
-            b.prepared_g.as_ref().filter(|_| device.features.few(down.format()) == Many::Int8);
+        let y_bytes = b
+            .prepared_g
+            .as_ref()
+            .filter(|_| device.features.few(down_matrix.format()) == Many::Int8);
         let up_ends = Ends { in_bytes, y_bytes, ..ends(after, (&b.h, w.hidden), (&b.g, w.g)) };
         let up_matrix = gate_up;
         let gate_up = multiply(&up_matrix, Output::Glu, &up_ends);
@@ -143,6 +148,14 @@ impl<'b> Maker<'b> {
         let normed = qkv.normed(device, &qkv_matrix, &qkv_ends, &first);
         let normed = normed.zip(gate_up.normed(device, &up_matrix, &up_ends, &second));
         let normed = normed.filter(|_| !last).map(|(qkv, gate_up)| [qkv, gate_up]);
+        let whole = WholeOp::new(
+            self,
+            layer,
+            before,
+            &attend.parameters,
+            [&k, &v],
+            [&qkv_matrix, &o, &up_matrix, &down_matrix],
+        );
         let out_ends =
             Ends { in_bytes: attend.in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
         Ok(DeviceLayer {
@@ -153,8 +166,9 @@ impl<'b> Maker<'b> {
             attn_out: multiply(&o, Output::Plain, &out_ends),
             ffn_norm: self.norm(after, Some(&layer.post_attn_norm), Some(&layer.ffn_norm)),
             gate_up,
-            down: multiply(&down, Output::Plain, &down_ends),
+            down: multiply(&down_matrix, Output::Plain, &down_ends),
             normed,
+            whole,
         })
     }
 }

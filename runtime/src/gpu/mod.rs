@@ -32,6 +32,7 @@ mod tests;
 mod top;
 mod tower;
 mod trial;
+mod whole;
 
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ use ops::{Ends, InBytes, MatOp, NormOps, Op};
 pub use profile::KernelTime;
 use top::TopK;
 pub(crate) use tower::GpuTower;
+use whole::Whole;
 
 /// A model on a device, with the buffers and the cache of one session.
 pub struct Gpu {
@@ -72,6 +74,8 @@ pub struct Gpu {
     last_norm: NormOps,
     /// Where all layers are here.
     head: Option<MatOp>,
+    /// Where a single row's layers are one dispatch each.
+    whole: Option<Whole>,
     /// The frequencies of the model's different RoPEs (at most two).
     ropes: Vec<Vec<f32>>,
     greedy: Greedy,
@@ -176,9 +180,10 @@ impl Gpu {
         };
         let notes = device.doubt().map(str::to_owned).into_iter().chain(notes(model, n)).collect();
         let greedy = Greedy::new(&device, &buffers, weights.vocab());
+        let after_all = maker.norm(Which::All, post, Some(&weights.output_norm));
         device.wait()?;
         tell(total, total);
-        Ok(Gpu {
+        let mut gpu = Gpu {
             device,
             max_rows,
             embed,
@@ -186,6 +191,7 @@ impl Gpu {
             gather,
             last_norm,
             head,
+            whole: None,
             ropes: ropes.iter().map(|rope| rope.frequencies(c.head_dim)).collect(),
             greedy,
             top: None,
@@ -194,7 +200,11 @@ impl Gpu {
             notes,
             dispatches: 0,
             buffers,
-        })
+        };
+        if all {
+            gpu.try_whole(model, after_all)?;
+        }
+        Ok(gpu)
     }
 
     /// Layers on the device, from the first on.
@@ -215,6 +225,11 @@ impl Gpu {
     /// The device.
     pub fn device(&self) -> &Arc<Device> {
         &self.device
+    }
+
+    /// Are a single token's layers one dispatch each?
+    pub fn has_whole_layers(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| whole.used)
     }
 
     /// Dispatches of the last pass: what a token costs besides reading its weights.

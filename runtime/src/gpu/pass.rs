@@ -28,23 +28,40 @@ impl Gpu {
         &self.logits[..n]
     }
 
-    fn pass(&mut self, model: &Model, batch: &Batch) -> Result<(), GpuError> {
+    pub(super) fn pass(&mut self, model: &Model, batch: &Batch) -> Result<(), GpuError> {
         let (wanted, vocab) = (batch.wanted.len(), model.weights().vocab());
         let mut logits = std::mem::take(&mut self.logits);
         logits.resize(logits.len().max(wanted * vocab), 0.0);
-        let shape = self.send(model, batch, true);
-        let done = self.encode(model, &shape, &mut logits[..wanted * vocab]);
+        let mut run = || loop {
+            let shape = self.send(model, batch, true);
+            let (dispatches, expected) =
+                self.encode(model, &shape, &mut logits[..wanted * vocab])?;
+            self.dispatches = dispatches;
+            if self.came_through(expected)? {
+                return Ok(());
+            }
+        };
+        let done = run();
         self.logits = logits;
-        self.dispatches = done?;
-        Ok(())
+        done
     }
 
-    /// Encodes and runs a pass; the number of its dispatches.
-    fn encode(&self, model: &Model, shape: &Shape, out: &mut [f32]) -> Result<usize, GpuError> {
+    /// Encodes and runs a pass; the number of its dispatches, and of the layers that should have come
+    /// through by then, if they are one dispatch each.
+    fn encode(
+        &self,
+        model: &Model,
+        shape: &Shape,
+        out: &mut [f32],
+    ) -> Result<(usize, Option<u32>), GpuError> {
         let vocab = model.weights().vocab();
         let mut encoder = Encoder::new(self, model.config(), shape, None);
         forward(&mut encoder, model.weights());
         let head = self.head.as_ref().expect("the whole model is here");
+        let expected = match &self.whole {
+            Some(whole) => encoder.copy_finished(&whole.staging, 0),
+            None => None,
+        };
         // Logits in pieces that fit their buffer: the first goes with the rest of the pass.
         let piece = self.buffers.logit_rows;
         for (i, out) in out.chunks_mut(piece * vocab).enumerate() {
@@ -54,7 +71,7 @@ impl Gpu {
             self.copy_back(&mut encoder, &self.buffers.logits, out)?;
         }
         encoder.submit();
-        Ok(encoder.dispatches)
+        Ok((encoder.dispatches, expected))
     }
 
     fn first_layers(&mut self, model: &Model, batch: &Batch) -> Result<Vec<f32>, GpuError> {

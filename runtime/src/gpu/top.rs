@@ -78,19 +78,28 @@ impl Gpu {
             }
             let mut batch = Batch::default();
             batch.push(row, true);
-            let shape = self.send(model, &batch, true);
-            self.send_head(0, 1);
-            let mut encoder = Encoder::new(self, model.config(), &shape, None);
-            forward(&mut encoder, model.weights());
-            encoder.multiply(self.head.as_ref().expect("the whole model is here"), 1);
-            let top = self.top.as_ref().expect("made above");
-            top.encode(|op, grid| encoder.op(op, grid));
-            encoder.end_pass();
-            top.copy(&mut encoder.encoder);
-            encoder.submit();
-            let dispatches = encoder.dispatches;
-            self.dispatches = dispatches;
-            self.top.as_ref().expect("made above").read(&device)
+            loop {
+                let shape = self.send(model, &batch, true);
+                self.send_head(0, 1);
+                let mut encoder = Encoder::new(self, model.config(), &shape, None);
+                forward(&mut encoder, model.weights());
+                encoder.multiply(self.head.as_ref().expect("the whole model is here"), 1);
+                let top = self.top.as_ref().expect("made above");
+                top.encode(|op, grid| encoder.op(op, grid));
+                encoder.end_pass();
+                top.copy(&mut encoder.encoder);
+                let expected = match &self.whole {
+                    Some(whole) => encoder.copy_finished(&whole.staging, 0),
+                    None => None,
+                };
+                encoder.submit();
+                let dispatches = encoder.dispatches;
+                self.dispatches = dispatches;
+                let found = self.top.as_ref().expect("made above").read(&device)?;
+                if self.came_through(expected)? {
+                    return Ok(found);
+                }
+            }
         })
     }
 }

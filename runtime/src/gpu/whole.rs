@@ -1,0 +1,272 @@
+//! Whole layers in one dispatch each, for a single row: workgroups wait for each other on the device in
+//! place of dispatches that do. Nothing promises that they can: how many run at the same time is found
+//! out when a session is made, results and time are compared with those of the other way, and a pass
+//! whose workgroups did not all come through is run again the other way.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use shaders::params::Whole as WholeParams;
+use shaders::{Attention, CacheFormat, Kernel, LayerMatrix, Many, WholeLayer};
+
+use super::attend::AttendParameters;
+use super::buffers::{Which, cache_format};
+use super::layer::Maker;
+use super::matrix::DeviceMatrix;
+use super::ops::{NormOps, Op};
+use super::{Gpu, GpuError};
+use crate::batch::{Batch, Row};
+use crate::model::Model;
+use crate::weights::Layer;
+
+/// A layer's whole.
+pub(super) struct WholeOp {
+    pub(super) op: Op,
+    /// Finds out how many workgroups of it run at the same time.
+    probe: Op,
+}
+
+/// A model's layers, one dispatch each.
+pub(super) struct Whole {
+    /// Not yet, while they are compared with separate operations.
+    pub(super) used: bool,
+    /// Workgroups of each.
+    pub(super) workgroups: u32,
+    /// The norm after the last layer, of all rows' x.
+    pub(super) last_norm: NormOps,
+    /// Layers that were sent so far.
+    sent: AtomicU32,
+    pub(super) staging: wgpu::Buffer,
+}
+
+/// The word of the meeting's buffer that counts layers that all workgroups have come through.
+const FINISHED: u64 = 96;
+/// The word that has the complement of the number of workgroups that were there at once.
+const SEEN: u64 = 128;
+
+impl WholeOp {
+    /// `Err(None)` where this device or this layer does not lend itself to that, and the reason where its
+    /// driver should have taken the kernel. `matrices` are qkv, attention's projection, gate and up, down.
+    pub(super) fn new(
+        maker: &Maker<'_>,
+        layer: &Layer,
+        before: Option<&[f32]>,
+        parameters: &AttendParameters,
+        [k, v]: [&wgpu::Buffer; 2],
+        matrices: [&DeviceMatrix; 4],
+    ) -> Result<Self, Option<String>> {
+        let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
+        let kernel = kernel(maker, parameters.norms.is_some(), matrices).ok_or(None)?;
+        let compiled = device.guarded("a layer in one dispatch", || Ok(device.pipeline(&kernel)));
+        compiled.map_err(|e| Some(e.to_string()))?;
+        let padded = |values: Option<&[f32]>| {
+            let mut padded = values.unwrap_or_default().to_vec();
+            padded.resize(b.widths.hidden, 0.0);
+            padded
+        };
+        let norms =
+            [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm), Some(&layer.ffn_norm)];
+        let norms = device.floats("norms", &norms.map(padded).concat());
+        let [values, scales] = b.prepared.as_ref().ok_or(None)?.buffers();
+        let kind = usize::from(layer.config.window.is_none());
+        let op = |probe| {
+            let w = device.uniform(&WholeParams {
+                cols: c.hidden as u32,
+                residual: u32::from(before.is_some()),
+                probe,
+                eps: c.rms_eps,
+            });
+            let mut buffers = vec![&w, &parameters.attend, &parameters.rope];
+            buffers.extend([&b.pass[Which::All as usize][kind], &b.rows[0], &b.angles, &norms]);
+            buffers.extend([&b.x[0], &b.o, &b.meeting, &b.qkv, &b.a, values, scales, &b.parts]);
+            buffers.extend([&b.h, &b.g, k, v]);
+            buffers.extend(matrices.iter().flat_map(|m| m.shards[0].planes()));
+            buffers.extend(&parameters.norms);
+            Op::new(device, &kernel, &buffers)
+        };
+        Ok(WholeOp { op: op(0), probe: op(1) })
+    }
+}
+
+/// The kernel for a layer of these matrices.
+fn kernel(maker: &Maker<'_>, normed: bool, matrices: [&DeviceMatrix; 4]) -> Option<Kernel> {
+    let (device, c, w) = (maker.device, maker.model.config(), maker.buffers.widths);
+    let limits = device.device.limits();
+    let (format, cache) = (matrices[0].format(), cache_format(maker.cache));
+    let subgroup = device.features.subgroup? as usize;
+    let fits = device.features.layers
+        && device.features.few(format) == Many::Int8
+        && matrices.iter().all(|m| m.format() == format && m.shards.len() == 1)
+        && cache == CacheFormat::F16
+        && c.head_dim.is_multiple_of(32)
+        && c.heads <= WholeLayer::HEADS
+        && limits.max_storage_buffers_per_shader_stage as usize >= WholeLayer::BUFFERS;
+    let attention = Attention { head_dim: c.head_dim, heads: 1, rows: 1, cache };
+    let lanes = attention.lanes(subgroup).filter(|_| fits)?;
+    let of = |m: &DeviceMatrix, rows: usize| {
+        LayerMatrix::new(m.shards[0].rows / rows, rows, m.layout.pieces(), subgroup)
+    };
+    let [qkv, out, up, down] = matrices;
+    let layer = WholeLayer {
+        format,
+        head_dim: c.head_dim,
+        normed,
+        hidden: w.hidden,
+        ffn: w.g,
+        matrices: [of(qkv, 1), of(out, 1), of(up, 2), of(down, 1)],
+        lanes,
+        workgroup: 0,
+    };
+    let sizes = [512, 256, 128].map(|workgroup| WholeLayer { workgroup, ..layer });
+    let has_room = |layer: &WholeLayer| {
+        layer.workgroup <= limits.max_compute_invocations_per_workgroup as usize
+            && layer.workgroup_bytes() <= limits.max_compute_workgroup_storage_size as usize
+    };
+    sizes.into_iter().find(has_room).map(|layer| layer.kernel())
+}
+
+impl Whole {
+    /// Copies how many layers have come through to where it is read, from a pass that was just encoded;
+    /// returns how many there should be.
+    pub(super) fn copy(
+        &self,
+        meeting: &wgpu::Buffer,
+        encoder: &mut wgpu::CommandEncoder,
+        to: &wgpu::Buffer,
+        at: u64,
+    ) -> u32 {
+        encoder.copy_buffer_to_buffer(meeting, FINISHED * 4, to, at, 4);
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// A layer was encoded.
+    pub(super) fn count(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Gpu {
+    /// Sees whether whole layers work here, and pay: against separate operations, a few tokens each way,
+    /// in turns, as a device may only be waking up.
+    pub(super) fn try_whole(&mut self, model: &Model, last_norm: NormOps) -> Result<(), GpuError> {
+        /// How long that takes at most, but for the first turn.
+        const LONG: Duration = Duration::from_millis(100);
+        if let Some(why) = self.layers.iter().find_map(|l| l.whole.as_ref().err()) {
+            if let Some(why) = why.clone() {
+                self.without_whole(&why);
+            }
+            return Ok(());
+        }
+        self.whole = Some(Whole {
+            used: false,
+            workgroups: self.at_once()?,
+            last_norm,
+            sent: AtomicU32::new(0),
+            staging: self.device.staging(16),
+        });
+        let mut logits = [const { Vec::new() }; 2];
+        for (used, logits) in [false, true].into_iter().zip(&mut logits) {
+            if self.uses_whole(used) {
+                self.pass(model, &one_row(model, 0).0)?;
+                *logits = self.logits(model.weights().vocab()).to_vec();
+            }
+        }
+        if !alike(&logits[0], &logits[1]) {
+            self.without_whole("in one dispatch they come out otherwise");
+        }
+        // In software they are used where somebody asks for them.
+        if !self.device.is_real() {
+            return Ok(());
+        }
+        let mut shortest = [Duration::MAX; 2];
+        let begun = Instant::now();
+        while shortest[1] == Duration::MAX || begun.elapsed() < LONG {
+            for (used, shortest) in [false, true].into_iter().zip(&mut shortest) {
+                // Workgroups may have waited in vain.
+                if !self.uses_whole(used) {
+                    return Ok(());
+                }
+                *shortest = self.shortest(model)?.min(*shortest);
+            }
+        }
+        if shortest[1] >= shortest[0] {
+            self.whole = None;
+        }
+        Ok(())
+    }
+
+    /// Uses whole layers from now on, or does not; false where there are none.
+    fn uses_whole(&mut self, used: bool) -> bool {
+        self.whole.as_mut().map(|whole| whole.used = used).is_some()
+    }
+
+    /// The shortest time that one of a few tokens takes.
+    fn shortest(&mut self, model: &Model) -> Result<Duration, GpuError> {
+        let mut shortest = Duration::MAX;
+        for pos in 1..4 {
+            let start = Instant::now();
+            self.next_greedy(model, one_row(model, pos).1, false)?;
+            shortest = shortest.min(start.elapsed());
+        }
+        Ok(shortest)
+    }
+
+    /// How many workgroups of a layer's kernel run at the same time.
+    fn at_once(&self) -> Result<u32, GpuError> {
+        /// More than any device has at once.
+        const MANY: u32 = 4096;
+        let (device, meeting) = (&self.device, &self.buffers.meeting);
+        let whole = self.layers[0].whole.as_ref().ok().expect("all layers have one");
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&whole.probe.pipeline.pipeline);
+        pass.set_bind_group(0, &whole.probe.group, &[]);
+        pass.dispatch_workgroups(MANY, 1, 1);
+        drop(pass);
+        let staging = device.staging(16);
+        encoder.copy_buffer_to_buffer(meeting, SEEN * 4, &staging, 0, 4);
+        encoder.clear_buffer(meeting, 0, None);
+        device.queue.submit([encoder.finish()]);
+        let mut seen = [0f32];
+        device.read(&staging, &mut seen)?;
+        Ok((!seen[0].to_bits()).clamp(1, MANY))
+    }
+
+    /// After a pass: did all layers come through that should have, if they are one dispatch each?
+    pub(super) fn came_through(&mut self, expected: Option<u32>) -> Result<bool, GpuError> {
+        let (Some(expected), Some(whole)) = (expected, &self.whole) else { return Ok(true) };
+        let mut found = [0f32];
+        self.device.read(&whole.staging, &mut found)?;
+        Ok(self.as_expected(found[0].to_bits(), expected))
+    }
+
+    /// Did as many layers come through as should have? Where they did not, they are separate from now
+    /// on.
+    pub(super) fn as_expected(&mut self, found: u32, expected: u32) -> bool {
+        if found != expected {
+            self.without_whole("their workgroups did not all run at the same time");
+        }
+        found == expected
+    }
+
+    fn without_whole(&mut self, why: &str) {
+        self.whole = None;
+        self.notes.push(format!("a token's layers are separate operations: {why}"));
+    }
+}
+
+/// A token at a position, whichever token it is.
+fn one_row(model: &Model, pos: usize) -> (Batch, Row) {
+    let row = Row { seq: 0, token: (model.weights().vocab() / 2 + pos) as u32, pos };
+    let mut batch = Batch::default();
+    batch.push(row, true);
+    (batch, row)
+}
+
+/// Are these logits the same but for rounding?
+fn alike(a: &[f32], b: &[f32]) -> bool {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(a, b) > 0.98 * (dot(a, a) * dot(b, b)).sqrt() || a == b
+}
