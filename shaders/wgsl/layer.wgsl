@@ -158,6 +158,7 @@ fn main(
     var words: array<u32, PER_A>;
     for (var k = 0u; k < PER_A; k++) { words[k] = a_values[min(k * WORKGROUP + i, A_WORDS - 1u)]; }
     let scales_of_a = a_scales[min(i, A_WORDS / 8u - 1u)];
+    workgroupBarrier(); // x_bytes was read before the wait, which fences buffers off and nothing else
     for (var k = 0u; k < PER_A; k++) {
         let c = k * WORKGROUP + i;
         if c < A_WORDS { x_bytes[c / 4u][c % 4u] = words[k]; }
@@ -186,6 +187,7 @@ fn main(
 
     var fours: array<vec4<f32>, PER_G>;
     for (var k = 0u; k < PER_G; k++) { fours[k] = g[min(k * WORKGROUP + i, G_QUADS - 1u)]; }
+    workgroupBarrier();
     for (var k = 0u; k < PER_G; k++) { to_bytes(fours[k], k * WORKGROUP + i, G_QUADS); }
     workgroupBarrier();
     down_run(me);

@@ -297,7 +297,7 @@ impl Backend for Encoder<'_> {
 
     fn down(&mut self, layer: &Layer) {
         if let Some(whole) = self.whole {
-            let op = self.layer(layer).whole.as_ref().ok().expect("all layers have one");
+            let op = self.layer(layer).whole.as_ref().expect("all layers have one");
             let workgroups = self.gpu.device.crowded(whole.workgroups);
             self.op(&op.op, [workgroups as usize, 1, 1]);
             whole.count();

@@ -216,7 +216,7 @@ impl Gpu {
         /// More than any device has at once.
         const MANY: u32 = 4096;
         let (device, meeting) = (&self.device, &self.buffers.meeting);
-        let whole = self.layers[0].whole.as_ref().ok().expect("all layers have one");
+        let whole = self.layers[0].whole.as_ref().expect("all layers have one");
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(&whole.probe.pipeline.pipeline);
