@@ -161,8 +161,9 @@ impl Parts {
 }
 
 /// Writes lines that begin with `@name` (one or more of them) as often as `counts` says, with the
-/// number in place of `{name}`. Values that may not lie in arrays, as drivers put those into memory
-/// where they don't see through a loop, get names of their own so.
+/// number in place of `{name}`; within such a line, what lies between `[[name: ` and `]]`. Values that may
+/// not lie in arrays, as drivers put those into memory where they don't see through a loop, get names
+/// of their own so.
 fn repeat(body: &str, counts: &[(&str, usize)]) -> String {
     let mut out = String::new();
     for line in body.lines() {
@@ -186,11 +187,30 @@ fn repeat(body: &str, counts: &[(&str, usize)]) -> String {
                 text = text.replace(&format!("{{{name}}}"), &(left % count).to_string());
                 left /= count;
             }
-            out.push_str(&text);
+            out.push_str(&repeat_within(&text, counts));
             out.push('\n');
         }
     }
     out
+}
+
+/// The parts of a line between `[[name: ` and `]]` as often as `counts` says.
+fn repeat_within(line: &str, counts: &[(&str, usize)]) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("[[") {
+        let part = after.split_once(": ").and_then(|(name, text)| {
+            let (text, after) = text.split_once("]]")?;
+            Some((counts.iter().find(|(n, _)| *n == name)?, text, after))
+        });
+        let Some(((name, count), text, after)) = part else { break };
+        out.push_str(before);
+        for number in 0..*count {
+            out.push_str(&text.replace(&format!("{{{name}}}"), &number.to_string()));
+        }
+        rest = after;
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -202,5 +222,8 @@ mod tests {
         let text = "fn main() {\n    @a @b let v{a}_{b} = {b}u;\n    @workgroup\n}\n";
         let want = "fn main() {\nlet v0_0 = 0u;\nlet v0_1 = 1u;\nlet v1_0 = 0u;\nlet v1_1 = 1u;\n    @workgroup\n}\n";
         assert_eq!(repeat(text, &[("a", 2), ("b", 2)]), want);
+        let text = "@a let v{a} = a[0];[[b:  x{a}{b} += v{a};]]";
+        let want = "let v0 = a[0]; x00 += v0; x01 += v0;\n";
+        assert_eq!(repeat(text, &[("a", 1), ("b", 2)]), want);
     }
 }

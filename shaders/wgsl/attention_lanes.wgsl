@@ -45,7 +45,10 @@ fn add_value(v: Eight, weight: f32, e: u32) {
 // them.
 fn ask(cache: u32, at: u32, end: u32, group: u32, lane: u32) {
     if at >= end { return; }
-    @j let slot_{j} = cache + min(at + {j}u * GROUPS + group, end - 1u) % p.slots;
+    // No more positions than slots are ever looked at, so that they go around once at most.
+    let first = at % p.slots;
+    @j let on_{j} = first + min({j}u * GROUPS + group, end - 1u - at);
+    @j let slot_{j} = cache + select(on_{j}, on_{j} - p.slots, on_{j} >= p.slots);
     @j @e key_{j}_{e} = key_unit(slot_{j}, {e}u * LANES + lane);
     @j @e value_{j}_{e} = value_unit(slot_{j}, {e}u * LANES + lane);
 }
@@ -103,45 +106,38 @@ fn raise(most: f32) {
 // Puts what the groups found together: the head's result, from feature `at` of a on, or part `part`
 // of it.
 fn together(group: u32, lane: u32, part: u32, at: u32, local: u32) {
-    if lane == 0u {
-        tops[group] = top;
-        totals[group] = total;
-    }
+    if lane == 0u { tops[group] = top; }
+    workgroupBarrier();
+    var most = LOWEST;
+    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
+    raise(most);
+    if lane == 0u { totals[group] = total; }
     for (var e = 0u; e < EACH; e++) {
         let to = group * QUADS + 2u * (e * LANES + lane);
         found[to] = acc[e].lo;
         found[to + 1u] = acc[e].hi;
     }
     workgroupBarrier();
-    var most = LOWEST;
-    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
-    var factors: array<f32, GROUPS>;
-    var sum = 0.0;
-    for (var g = 0u; g < GROUPS; g++) {
-        factors[g] = exp(tops[g] - most);
-        sum += totals[g] * factors[g];
-    }
-    let inverse = select(1.0, 1.0 / sum, batch.splits == 1u);
+    let whole = batch.splits == 1u;
     let to = part * (HEAD + 2u);
     for (var c = local; c < QUADS; c += WORKGROUP) {
+        var sum = 0.0;
         var v: vec4<f32>;
-        for (var g = 0u; g < GROUPS; g++) { v += factors[g] * found[g * QUADS + c]; }
-        v *= inverse;
+        for (var g = 0u; g < GROUPS; g++) {
+            sum += totals[g];
+            v += found[g * QUADS + c];
+        }
+        v *= select(1.0, 1.0 / sum, whole);
         kept[c] = v;
         for (var d = 0u; d < 4u; d++) {
             if 4u * c + d < HEAD {
-                if batch.splits == 1u {
-                    a[at + 4u * c + d] = v[d];
-                } else {
-                    parts[to + 4u * c + d] = v[d];
-                }
+                if whole { a[at + 4u * c + d] = v[d]; } else { parts[to + 4u * c + d] = v[d]; }
             }
         }
+        if !whole && c == 0u {
+            parts[to + HEAD] = sum;
+            parts[to + HEAD + 1u] = most;
+        }
     }
-    if batch.splits == 1u {
-        keep(at, local);
-    } else if local == 0u {
-        parts[to + HEAD] = sum;
-        parts[to + HEAD + 1u] = most;
-    }
+    if whole { keep(at, local); }
 }

@@ -44,6 +44,34 @@ fn ask_first(head: u32, part: u32, i: u32) {
     ask(cache_of(row, head), at.x, min(at.y, row.pos), i / LANES, i % LANES);
 }
 
+// The newest position, rounded as the cache rounds it, for the first group.
+fn add_newest(group: u32, lane: u32, even: bool) {
+    var s = 0.0;
+    if even {
+        for (var e = 0u; e < EACH; e++) {
+            let at = 2u * (e * LANES + lane);
+            let k = widen(halves(new_key[at], new_key[at + 1u]));
+            s += dot(k.lo, query[e].lo) + dot(k.hi, query[e].hi);
+        }
+        s = along(s);
+    } else {
+        for (var c = 0u; c < UNITS; c++) {
+            let k = widen(halves(new_key[2u * c], new_key[2u * c + 1u]));
+            s += dot(k.lo, new_query[2u * c]) + dot(k.hi, new_query[2u * c + 1u]);
+        }
+    }
+    if group == 0u {
+        s = shaped(s);
+        raise(max(top, s));
+        let weighed = exp(s - top);
+        total += weighed;
+        for (var e = 0u; e < EACH; e++) {
+            let at = 2u * (e * LANES + lane);
+            add_value(widen(halves(new_value[at], new_value[at + 1u])), weighed, e);
+        }
+    }
+}
+
 // A head and a part of the positions, once these are asked for. Invocation `local` is number `i` along
 // the subgroups, of `size`, which fill the workgroup and have a key each at least, or not (`even`).
 fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
@@ -63,25 +91,26 @@ fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
     let of_value = (p.heads + p.kv_heads + kv_head) * HEAD;
     let angle = r.table * HEAD;
 
-    // Norms, rotation, scale, as in rope.wgsl. Everything is asked for before any of it is needed:
-    // features d and d + HALF of the query, then of the key.
+    // Norms, rotation, scale, as in rope.wgsl, by as many invocations as there is something to do for. All
+    // is asked for before any of it is needed: features d and d + HALF of the query, then of the key.
     var pairs: array<vec4<f32>, PER_HALF>;
     var gains: array<vec4<f32>, PER_HALF>;
     var turns: array<vec2<f32>, PER_HALF>;
     for (var m = 0u; m < PER_HALF; m++) {
-        let d = min(m * WORKGROUP + local, HALF - 1u);
+        let d = m * WORKGROUP + local;
         let e = d + HALF;
-        pairs[m] = vec4<f32>(
-            qkv[of_query + d], qkv[of_query + e], qkv[of_key + d], qkv[of_key + e],
-        );
-        turns[m] = vec2<f32>(angles[angle + d], angles[angle + e]);
-        gains[m] = vec4<f32>(weight(d), weight(e), weight(HEAD + d), weight(HEAD + e));
+        if d < HALF {
+            pairs[m] = vec4<f32>(
+                qkv[of_query + d], qkv[of_query + e], qkv[of_key + d], qkv[of_key + e],
+            );
+            turns[m] = vec2<f32>(angles[angle + d], angles[angle + e]);
+            gains[m] = vec4<f32>(weight(d), weight(e), weight(HEAD + d), weight(HEAD + e));
+        }
     }
     for (var d = local; d < HEAD; d += WORKGROUP) { new_value[d / 4u][d % 4u] = qkv[of_value + d]; }
     var sum_squares = vec2<f32>();
     for (var m = 0u; m < PER_HALF; m++) {
-        let squares_of_four = pairs[m] * pairs[m];
-        let four = select(vec4<f32>(), squares_of_four, m * WORKGROUP + local < HALF);
+        let four = pairs[m] * pairs[m];
         sum_squares += four.xz + four.yw;
     }
     if even {
@@ -102,10 +131,10 @@ fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
     for (var m = 0u; m < PER_HALF; m++) {
         let d = m * WORKGROUP + local;
         let e = d + HALF;
-        let c = turns[m].x;
-        let s = turns[m].y;
-        let four = pairs[m] * norm.xxyy * gains[m];
         if d < HALF {
+            let c = turns[m].x;
+            let s = turns[m].y;
+            let four = pairs[m] * norm.xxyy * gains[m];
             new_query[d / 4u][d % 4u] = (four.x * c - four.y * s) * r.query_scale;
             new_query[e / 4u][e % 4u] = (four.y * c + four.x * s) * r.query_scale;
             new_key[d / 4u][d % 4u] = four.z * c - four.w * s;
@@ -133,34 +162,8 @@ fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
     } else if local < LANES {
         look_alone(cache, begin, stored, lane);
     }
-    // The newest position, rounded as the cache rounds it, for the first group.
-    var s = 0.0;
-    for (var e = 0u; e < EACH; e++) {
-        let at = 2u * (e * LANES + lane);
-        let k = widen(halves(new_key[at], new_key[at + 1u]));
-        s += dot(k.lo, query[e].lo) + dot(k.hi, query[e].hi);
-    }
-    if even {
-        s = along(s);
-    } else {
-        s = 0.0;
-        for (var c = 0u; c < UNITS; c++) {
-            let k = widen(halves(new_key[2u * c], new_key[2u * c + 1u]));
-            s += dot(k.lo, new_query[2u * c]) + dot(k.hi, new_query[2u * c + 1u]);
-        }
-    }
-    if last && group == 0u {
-        s = shaped(s);
-        raise(max(top, s));
-        let weighed = exp(s - top);
-        total += weighed;
-        for (var e = 0u; e < EACH; e++) {
-            let at = 2u * (e * LANES + lane);
-            let v = widen(halves(new_value[at], new_value[at + 1u]));
-            acc[e].lo += weighed * v.lo;
-            acc[e].hi += weighed * v.hi;
-        }
-    }
+    // The newest position for the first group, with whole subgroups.
+    if last && (!even || i < size) { add_newest(group, lane, even); }
 
     together(group, lane, head * batch.splits + part, head * HEAD, local);
 }

@@ -38,12 +38,15 @@ fn {m}_begin(me: Me) {
     @b @r {m}_word_{b}_{r} = {m}_word(start_{r}, {b}u);
 }
 
-// A piece times the x that is in x_bytes; `word` has its scale in its lower half.
-fn {m}_times(piece: vec4<u32>, word: u32, place: u32) -> f32 {
-    let block = place * PIECE / 32u;
-    let both = Block(x_bytes[2u * block], x_bytes[2u * block + 1u]);
-    let xs = x_scales[block];
-    let found = unpack2x16float(word).x * xs.x * products(piece, place, both, xs.y);
+// The block of x, which is in x_bytes, that piece `place` of a row is multiplied with.
+fn {m}_x(place: u32) -> Block {
+    let at = place * PIECE / 32u * 2u;
+    return Block(x_bytes[at], x_bytes[at + 1u]);
+}
+
+// The product; `word` has the piece's scale in its lower half.
+fn {m}_times(piece: vec4<u32>, word: u32, place: u32, x: Block, scale: vec2<f32>) -> f32 {
+    let found = unpack2x16float(word).x * scale.x * products(piece, place, x, scale.y);
     // What was asked for beyond the row's end counts for nothing.
     return select(found, 0.0, {M}_UNEVEN && place >= {M}_PIECES);
 }
@@ -68,7 +71,7 @@ fn {m}_run(me: Me) {
         }
         let more = number * side < {M}_UNITS;
         @r let next_{r} = {m}_start(number * side + within, {r}u, column);
-        @b @r sum_{r} += {m}_times({m}_piece_{b}_{r}, {m}_word_{b}_{r} >> shift_{r}, place + {b}u * {M}_LANES); if more { {m}_piece_{b}_{r} = {m}_piece(next_{r}, {b}u); {m}_word_{b}_{r} = {m}_word(next_{r}, {b}u); }
+        @b let place_{b} = place + {b}u * {M}_LANES; let x_{b} = {m}_x(place_{b}); let scale_{b} = x_scales[place_{b} * PIECE / 32u];[[r:  sum_{r} += {m}_times({m}_piece_{b}_{r}, {m}_word_{b}_{r} >> shift_{r}, place_{b}, x_{b}, scale_{b});]] if more {[[r:  {m}_piece_{b}_{r} = {m}_piece(next_{r}, {b}u); {m}_word_{b}_{r} = {m}_word(next_{r}, {b}u);]] }
         if through {
             @r sum_{r} = {m}_along(sum_{r});
             if lane == 0u && unit < {M}_UNITS { {store} }
