@@ -215,18 +215,21 @@ impl Few {
     }
 
     /// Pieces of a row that an invocation asks for at once: such that the last time is full as well.
-    fn batch(self) -> usize {
+    /// Half as many where each of them is `much` work: a driver that does not unroll a loop of so much keeps
+    /// all of them in memory (Mesa's for AMD does).
+    fn batch(self, much: bool) -> usize {
         let steps = self.pieces.div_ceil(self.lanes);
-        let most = (20 / self.rows).max(1);
+        let loads = if much || self.tokens == Matmul::FEW { 10 } else { 20 };
+        let most = (loads / self.rows).max(1);
         (1..=most).rev().min_by_key(|b| steps.next_multiple_of(*b) - steps).unwrap_or(1)
     }
 
-    fn parts(self, file: &str) -> Parts {
+    fn parts(self, file: &str, much: bool) -> Parts {
         Parts::new(file)
             .u32("WORKGROUP", self.workgroup)
             .u32("LANES", self.lanes)
             .u32("ROWS", self.rows)
-            .u32("BATCH", self.batch())
+            .u32("BATCH", self.batch(much))
             .u32("PIECES", self.pieces)
             .u32("TOKENS", self.tokens)
     }
@@ -255,13 +258,14 @@ impl Matmul {
 
     /// For few rows of `x`: weights are read once, coalesced.
     pub fn few(self, few: Few, reduce: Reduce) -> Kernel {
-        let parts = self.ends(few.parts("matvec"), None);
+        // Blocks are decoded to floats.
+        let parts = self.ends(few.parts("matvec", self.format.scaled()), None);
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec.wgsl"))
     }
 
     /// As [`Matmul::few`], from x in bytes: for the formats of [`Format::scaled`].
     pub fn few_int8(self, few: Few, reduce: Reduce) -> Kernel {
-        let parts = few.parts("matvec_int8");
+        let parts = few.parts("matvec_int8", false);
         let parts = products(self.ends(parts, Some(Prepare::Int8)), self.format);
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
@@ -270,7 +274,7 @@ impl Matmul {
     /// `few` is [`Few::blocks`].
     pub fn one_to_int8(self, few: Few, reduce: Reduce) -> Kernel {
         let parts = few
-            .parts("matvec_int8")
+            .parts("matvec_int8", false)
             .definition(Mat::WGSL)
             .definition(Pass::WGSL)
             .bind("p", Uniform, "Mat")
@@ -286,7 +290,7 @@ impl Matmul {
     /// with `to_int8`. For devices with subgroups.
     pub fn one_normed(self, few: Few, residual: bool, to_int8: bool) -> Kernel {
         let parts = few
-            .parts("matvec_normed")
+            .parts("matvec_normed", false)
             .definition(Mat::WGSL)
             .definition(Pass::WGSL)
             .definition(Norm::WGSL)
