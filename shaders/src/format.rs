@@ -128,8 +128,14 @@ impl CacheFormat {
     pub(crate) fn wgsl(self) -> &'static str {
         match self {
             CacheFormat::F16 => include_str!("../wgsl/cache_f16.wgsl"),
-            CacheFormat::F32 => include_str!("../wgsl/cache_f32.wgsl"),
-            CacheFormat::Q8_0 => include_str!("../wgsl/cache_q8_0.wgsl"),
+            CacheFormat::F32 => concat!(
+                include_str!("../wgsl/cache_f32.wgsl"),
+                include_str!("../wgsl/cache_opened.wgsl")
+            ),
+            CacheFormat::Q8_0 => concat!(
+                include_str!("../wgsl/cache_q8_0.wgsl"),
+                include_str!("../wgsl/cache_opened.wgsl")
+            ),
         }
     }
 

@@ -13,18 +13,3 @@ fn value(row: u32, c: u32) -> Eight {
     let at = 2u * (row * UNITS + c);
     return Eight(bitcast<vec4<f32>>(v[at]), bitcast<vec4<f32>>(v[at + 1u]));
 }
-
-// Eight features as they are asked for.
-alias Unit = Eight;
-
-fn opened(unit: Unit) -> Eight {
-    return unit;
-}
-
-fn key_unit(row: u32, c: u32) -> Unit {
-    return key(row, c);
-}
-
-fn value_unit(row: u32, c: u32) -> Unit {
-    return value(row, c);
-}

@@ -20,18 +20,3 @@ fn key(row: u32, c: u32) -> Eight {
 fn value(row: u32, c: u32) -> Eight {
     return scaled(v[row * ROW + c], v[row * ROW + UNITS + c / 16u], c);
 }
-
-// Eight features as they are asked for.
-alias Unit = Eight;
-
-fn opened(unit: Unit) -> Eight {
-    return unit;
-}
-
-fn key_unit(row: u32, c: u32) -> Unit {
-    return key(row, c);
-}
-
-fn value_unit(row: u32, c: u32) -> Unit {
-    return value(row, c);
-}
