@@ -18,6 +18,11 @@ pub trait Backend {
     /// x = embedding of each token · √hidden; the features themselves where an image's rows are;
     /// what the layers before left, where another backend did those.
     fn embed(&mut self);
+    /// All of a layer, from x to o, if the backend does that at once: the operations up to `down` are then
+    /// not asked for.
+    fn whole_layer(&mut self, _layer: &Layer) -> bool {
+        false
+    }
     /// h = RMSNorm(x) · `weight`, in the forms that the matrices in `readers` multiply with.
     fn norm(&mut self, weight: &[f32], readers: &[&WeightMatrix]);
     /// q, k, v = h · Wqᵀ, h · Wkᵀ, h · Wvᵀ.

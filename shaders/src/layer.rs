@@ -8,11 +8,39 @@ use crate::matmul::products;
 use crate::params::{Attend, Pass, Rope, Row, Whole};
 use Access::{Coherent, Read, Uniform, Write};
 
-/// Bytes of the buffer through which workgroups wait for each other.
-pub const MEETING_BYTES: usize = (160 + MAX_HEADS) * 4;
+/// The buffer through which workgroups wait for each other: what its words are for. They lie apart, so that
+/// whoever looks at one is not disturbed by the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting;
 
-/// Query heads at most.
-const MAX_HEADS: usize = 64;
+impl Meeting {
+    /// Workgroups that have come to a meeting, of this dispatch.
+    const ARRIVED: usize = 0;
+    /// Workgroups that are through, of this dispatch.
+    const DONE: usize = 32;
+    /// Somebody has waited in vain.
+    const LATE: usize = 64;
+    /// Dispatches that all workgroups have come through.
+    pub const FINISHED: usize = 96;
+    /// The complement of the number of workgroups that run at the same time, once that is found out.
+    pub const SEEN: usize = 128;
+    /// Parts of attention that are done, by head.
+    const HEADS: usize = 160;
+    /// Bytes of all of them.
+    pub const BYTES: usize = (Self::HEADS + WholeLayer::HEADS) * 4;
+
+    fn wgsl() -> String {
+        let words = [
+            ("ARRIVED", Self::ARRIVED),
+            ("DONE", Self::DONE),
+            ("LATE", Self::LATE),
+            ("FINISHED", Self::FINISHED),
+            ("SEEN", Self::SEEN),
+            ("HEADS", Self::HEADS),
+        ];
+        words.map(|(name, word)| format!("const {name}: u32 = {word}u;\n")).concat()
+    }
+}
 
 /// A matrix of a layer: how its rows are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +59,8 @@ pub struct LayerMatrix {
 
 impl LayerMatrix {
     /// For `units` times `rows` rows of `pieces` pieces, on devices whose subgroups have at least
-    /// `subgroup` invocations: such that all of a row is asked for at once where that is not too much,
-    /// and few invocations are left without a piece.
+    /// `subgroup` invocations: such that few invocations are left without a piece, and none has
+    /// many.
     pub fn new(units: usize, rows: usize, pieces: usize, subgroup: usize) -> Self {
         /// Pieces of a row that an invocation is to have at most.
         const STEPS: usize = 10;
@@ -83,13 +111,17 @@ impl WholeLayer {
     /// Subgroups have at least so many invocations.
     pub const SUBGROUP: usize = 8;
     /// Query heads at most.
-    pub const HEADS: usize = MAX_HEADS;
+    pub const HEADS: usize = 64;
+
+    /// Features of the widest x that is multiplied.
+    fn most_cols(&self) -> usize {
+        let cols = self.matrices.map(|m| m.pieces * self.format.piece());
+        cols.into_iter().max().unwrap_or(0)
+    }
 
     /// Bytes of workgroup memory.
     pub fn workgroup_bytes(&self) -> usize {
-        let quads = self.head_dim / 4;
-        let most =
-            self.matrices.map(|m| m.pieces * self.format.piece()).into_iter().max().unwrap_or(0);
+        let (quads, most) = (self.head_dim / 4, self.most_cols());
         // x in bytes; what groups of keys found, parts of attention; the newest position; the rest.
         most + most / 4
             + self.workgroup / self.lanes * (quads * 16 + 8)
@@ -104,8 +136,6 @@ impl WholeLayer {
     pub fn kernel(&self) -> Kernel {
         let cache = CacheFormat::F16;
         let attention = Attention { head_dim: self.head_dim, heads: 1, rows: 1, cache };
-        let most =
-            self.matrices.map(|m| m.pieces * self.format.piece()).into_iter().max().unwrap_or(0);
         let mut parts = Parts::new("layer")
             .needs(Needs { subgroups: true, coherent: true, ..Needs::default() })
             .u32("WORKGROUP", self.workgroup)
@@ -116,7 +146,7 @@ impl WholeLayer {
             .u32("LANES", self.lanes)
             .u32("MOST", MAX_PARTS)
             .u32("PIECE", self.format.piece())
-            .u32("MOST_COLS", most);
+            .u32("MOST_COLS", self.most_cols());
         for (name, m) in ["QKV", "OUT", "UP", "DOWN"].into_iter().zip(self.matrices) {
             for (what, value) in [
                 ("UNITS", m.units),
@@ -186,6 +216,7 @@ impl WholeLayer {
             parts = parts.template(text, &words, &counts);
         }
         parts
+            .template(&Meeting::wgsl(), &[], &[])
             .snippet("", include_str!("../wgsl/meet.wgsl"))
             .kernel(include_str!("../wgsl/layer.wgsl"))
     }

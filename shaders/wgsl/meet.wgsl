@@ -1,12 +1,6 @@
 // Where the workgroups of a dispatch wait for each other. Nothing promises that all of them run at the
 // same time: there are no more than were seen to (`probe`), nobody waits for ever, and who has waited in
-// vain says so.
-const ARRIVED: u32 = 0u;
-const DONE: u32 = 32u; // workgroups that are through, of this dispatch
-const LATE: u32 = 64u; // somebody has waited in vain
-const FINISHED: u32 = 96u; // dispatches that all workgroups have come through
-const SEEN: u32 = 128u; // workgroups that were there at once
-const HEADS: u32 = 160u; // parts of attention that are done, by head
+// vain says so. The words of `meeting` are those of `Meeting`.
 
 // Looks at who has arrived before one gives up: some hundredths of a second. (Drivers that run on a CPU
 // end a kernel's loops after 65536 turns.)

@@ -21,6 +21,11 @@ fn told(words: &str) -> Option<Arc<Device>> {
     }
 }
 
+/// Devices for separate operations and for whole layers.
+fn both() -> Option<[Arc<Device>; 2]> {
+    Some([told("subgroup,dot4")?, told("subgroup,dot4,layers")?])
+}
+
 /// With an f16 cache, as whole layers take it.
 fn halves(device: &Arc<Device>) -> SessionOptions {
     SessionOptions { kv_type: KvType::F16, ..on(device) }
@@ -36,10 +41,7 @@ fn whole(model: &Arc<Model>, device: &Arc<Device>) -> Session {
 /// Near the beginning, where attention is in one part, and far from it, where there are several.
 #[test]
 fn logits_are_those_of_separate_operations() {
-    let (Some(apart), Some(together)) = (told("subgroup,dot4"), told("subgroup,dot4,layers"))
-    else {
-        return;
-    };
+    let Some([apart, together]) = both() else { return };
     let go = AtomicBool::new(false);
     let of = |name, dtype| {
         let dir = convert(name, dtype, DType::Q8_0);
@@ -82,10 +84,7 @@ fn logits_are_those_of_separate_operations() {
 /// row are asked for at once, and in more than one go.
 #[test]
 fn rows_of_real_length_are_multiplied() {
-    let (Some(apart), Some(together)) = (told("subgroup,dot4"), told("subgroup,dot4,layers"))
-    else {
-        return;
-    };
+    let Some([apart, together]) = both() else { return };
     let go = AtomicBool::new(false);
     for dtype in [DType::Q4_0, DType::Q8_0] {
         let shape = Shape::from_name("gemma-3-270m").unwrap();
@@ -107,10 +106,7 @@ fn rows_of_real_length_are_multiplied() {
 /// Greedy answers and drawn ones, whose next token is found on the device.
 #[test]
 fn answers_are_those_of_separate_operations() {
-    let (Some(apart), Some(together)) = (told("subgroup,dot4"), told("subgroup,dot4,layers"))
-    else {
-        return;
-    };
+    let Some([apart, together]) = both() else { return };
     let model = demo(DType::Q4_0);
     let drawn = SamplingParams { seed: 3, temperature: 0.7, ..SamplingParams::default() };
     for params in [SamplingParams::greedy(), drawn] {

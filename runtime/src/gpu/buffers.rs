@@ -1,7 +1,7 @@
 //! What a pass works on, allocated once a session.
 
 use shaders::params::{Pass, Row};
-use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS};
+use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS, Meeting};
 
 use super::device::Device;
 use super::error::GpuError;
@@ -112,7 +112,7 @@ impl Buffers {
             prepared_g: Prepared::new(device, rows, w.g),
             logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
             logit_rows,
-            meeting: device.storage("meeting", shaders::MEETING_BYTES as u64),
+            meeting: device.storage("meeting", Meeting::BYTES as u64),
             staging: device.staging(back),
         }
     }

@@ -156,6 +156,11 @@ impl<'a> Encoder<'a> {
         Some(whole.copy(&self.gpu.buffers.meeting, &mut self.encoder, to, at))
     }
 
+    /// The same, to where [`Gpu::came_through`] reads it.
+    pub(super) fn note_finished(&mut self) -> Option<u32> {
+        self.copy_finished(&self.whole?.staging, 0)
+    }
+
     pub(super) fn end_pass(&mut self) {
         self.pass = None;
     }
@@ -224,16 +229,20 @@ impl Backend for Encoder<'_> {
         }
     }
 
+    fn whole_layer(&mut self, layer: &Layer) -> bool {
+        let Some(whole) = self.whole else { return false };
+        let op = self.layer(layer).whole.as_ref().expect("all layers have one");
+        let workgroups = self.gpu.device.crowded(whole.workgroups);
+        self.op(&op.op, [workgroups as usize, 1, 1]);
+        whole.count();
+        true
+    }
+
     fn norm(&mut self, _weight: &[f32], _readers: &[&WeightMatrix]) {
-        if self.whole.is_none() {
-            self.norm_next();
-        }
+        self.norm_next();
     }
 
     fn qkv(&mut self, layer: &Layer) {
-        if self.whole.is_some() {
-            return;
-        }
         if self.normed(layer, 0) {
             return;
         }
@@ -241,7 +250,7 @@ impl Backend for Encoder<'_> {
     }
 
     fn rope_store(&mut self, layer: &Layer) {
-        if self.whole.is_some() || self.attends_with_rope(layer) {
+        if self.attends_with_rope(layer) {
             return;
         }
         let heads = self.config.heads + 2 * self.config.kv_heads;
@@ -249,17 +258,11 @@ impl Backend for Encoder<'_> {
     }
 
     fn keep_wanted(&mut self) {
-        if self.whole.is_some() {
-            return;
-        }
         self.which = Which::Wanted;
         self.op(&self.gpu.gather, [self.n(), 1, 1]);
     }
 
     fn attend(&mut self, layer: &Layer) {
-        if self.whole.is_some() {
-            return;
-        }
         let (c, here) = (self.config, self.layer(layer));
         let splits = self.splits[self.which as usize][here.kind] as usize;
         if let Some(op) = here.attend.with_rope.as_ref().filter(|_| self.attends_with_rope(layer)) {
@@ -278,9 +281,6 @@ impl Backend for Encoder<'_> {
     }
 
     fn attn_out(&mut self, layer: &Layer) {
-        if self.whole.is_some() {
-            return;
-        }
         self.multiply(&self.layer(layer).attn_out, self.n());
     }
 
@@ -289,20 +289,13 @@ impl Backend for Encoder<'_> {
     }
 
     fn gate_up(&mut self, layer: &Layer) {
-        if self.whole.is_some() || self.normed(layer, 1) {
+        if self.normed(layer, 1) {
             return;
         }
         self.multiply(&self.layer(layer).gate_up, self.n());
     }
 
     fn down(&mut self, layer: &Layer) {
-        if let Some(whole) = self.whole {
-            let op = self.layer(layer).whole.as_ref().expect("all layers have one");
-            let workgroups = self.gpu.device.crowded(whole.workgroups);
-            self.op(&op.op, [workgroups as usize, 1, 1]);
-            whole.count();
-            return;
-        }
         self.multiply(&self.layer(layer).down, self.n());
         let matrices =
             [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down];

@@ -254,6 +254,14 @@ mod tests {
             assert!(message.contains(words) && message.contains("a card"), "{message}");
             assert!(message.contains(VARIABLE), "{message}");
         }
+        // Whole layers take what they take.
+        for (words, offers) in [("layers", rich()), ("subgroup,dot4,layers", Offers::default())] {
+            assert!(read(words, &offers).is_err(), "{words}");
+        }
+        let whole = read("subgroup,dot4,layers", &rich()).unwrap();
+        assert!(whole.layers && whole.needs().coherent);
+        let software = Offers { real: false, ..rich() };
+        assert!(!Features::of(&software).layers);
         // Products of bytes can be asked for where they are made of others.
         assert!(read("dot4", &Offers::default()).unwrap().dot4);
     }

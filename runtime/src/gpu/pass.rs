@@ -58,10 +58,7 @@ impl Gpu {
         let mut encoder = Encoder::new(self, model.config(), shape, None);
         forward(&mut encoder, model.weights());
         let head = self.head.as_ref().expect("the whole model is here");
-        let expected = match &self.whole {
-            Some(whole) => encoder.copy_finished(&whole.staging, 0),
-            None => None,
-        };
+        let expected = encoder.note_finished();
         // Logits in pieces that fit their buffer: the first goes with the rest of the pass.
         let piece = self.buffers.logit_rows;
         for (i, out) in out.chunks_mut(piece * vocab).enumerate() {

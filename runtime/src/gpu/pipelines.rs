@@ -92,7 +92,7 @@ impl Device {
         // that wgpu would add to each hinder a driver's compiler from unrolling. Bounds of buffers
         // are still checked.
         let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
-        // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts up (or
+        // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts (or
         // halves) towards a bound that does not change in the loop, so none is infinite.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

@@ -88,10 +88,7 @@ impl Gpu {
                 top.encode(|op, grid| encoder.op(op, grid));
                 encoder.end_pass();
                 top.copy(&mut encoder.encoder);
-                let expected = match &self.whole {
-                    Some(whole) => encoder.copy_finished(&whole.staging, 0),
-                    None => None,
-                };
+                let expected = encoder.note_finished();
                 encoder.submit();
                 let dispatches = encoder.dispatches;
                 self.dispatches = dispatches;

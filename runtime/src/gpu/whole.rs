@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shaders::params::Whole as WholeParams;
-use shaders::{Attention, CacheFormat, Kernel, LayerMatrix, Many, WholeLayer};
+use shaders::{Attention, CacheFormat, Kernel, LayerMatrix, Many, Meeting, WholeLayer};
 
 use super::attend::AttendParameters;
 use super::buffers::{Which, cache_format};
@@ -38,11 +38,6 @@ pub(super) struct Whole {
     sent: AtomicU32,
     pub(super) staging: wgpu::Buffer,
 }
-
-/// The word of the meeting's buffer that counts layers that all workgroups have come through.
-const FINISHED: u64 = 96;
-/// The word that has the complement of the number of workgroups that were there at once.
-const SEEN: u64 = 128;
 
 impl WholeOp {
     /// `Err(None)` where this device or this layer does not lend itself to that, and the reason where its
@@ -135,7 +130,7 @@ impl Whole {
         to: &wgpu::Buffer,
         at: u64,
     ) -> u32 {
-        encoder.copy_buffer_to_buffer(meeting, FINISHED * 4, to, at, 4);
+        encoder.copy_buffer_to_buffer(meeting, word(Meeting::FINISHED), to, at, 4);
         self.sent.load(Ordering::Relaxed)
     }
 
@@ -224,7 +219,7 @@ impl Gpu {
         pass.dispatch_workgroups(MANY, 1, 1);
         drop(pass);
         let staging = device.staging(16);
-        encoder.copy_buffer_to_buffer(meeting, SEEN * 4, &staging, 0, 4);
+        encoder.copy_buffer_to_buffer(meeting, word(Meeting::SEEN), &staging, 0, 4);
         encoder.clear_buffer(meeting, 0, None);
         device.queue.submit([encoder.finish()]);
         let mut seen = [0f32];
@@ -253,6 +248,11 @@ impl Gpu {
         self.whole = None;
         self.notes.push(format!("a token's layers are separate operations: {why}"));
     }
+}
+
+/// Where a word of the meeting's buffer lies.
+fn word(number: usize) -> u64 {
+    number as u64 * 4
 }
 
 /// A token at a position, whichever token it is.
