@@ -66,7 +66,10 @@ impl Attention {
             .bind("k", Write, self.cache.element())
             .bind("v", Write, self.cache.element())
             .bind("a", Write, "array<f32>")
-            .bind("parts", Write, "array<f32>");
+            .bind("parts", Write, "array<f32>")
+            .snippet("", ATTENTION_KEPT)
+            .snippet("", PARTS_PUT)
+            .snippet("", include_str!("../wgsl/qkv_kept.wgsl"));
         let parts = match normed {
             true => parts
                 .bind("weights", Read, "array<f32>")
@@ -123,7 +126,7 @@ impl Attention {
     pub fn matrix(self, workgroup: usize) -> Kernel {
         self.sized("attention_matrix", workgroup)
             .u32("ROWS", self.rows)
-            .needs(Needs { subgroups: true, f16: true, matrices: true, coherent: false })
+            .needs(Needs { subgroups: true, f16: true, matrices: true })
             .bind("p", Uniform, "Attend")
             .bind("batch", Uniform, "Pass")
             .bind("rows", Read, "array<Row>")
@@ -167,6 +170,8 @@ impl Attention {
             .bind("a", Write, "array<f32>")
             .bind("parts", Write, "array<f32>")
             .snippet("", MATH)
+            .snippet("", ATTENTION_KEPT)
+            .snippet("", PARTS_PUT)
             .snippet(self.cache.name(), self.cache.wgsl())
     }
 }
@@ -174,15 +179,17 @@ impl Attention {
 /// `keep`: leaves a head's result in bytes as well, or does not.
 fn kept(parts: Parts, int8: bool) -> Parts {
     if !int8 {
-        return parts.snippet("", include_str!("../wgsl/keep_float.wgsl"));
+        return parts.snippet("", KEEP_FLOAT);
     }
     parts
         .bind("a_values", Write, "array<u32>")
         .bind("a_scales", Write, "array<vec2<f32>>")
-        .snippet("int8", KEEP_INT8)
+        .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
 }
 
-pub(crate) const KEEP_INT8: &str = include_str!("../wgsl/keep_int8.wgsl");
+pub(crate) const KEEP_FLOAT: &str = include_str!("../wgsl/keep_float.wgsl");
+const ATTENTION_KEPT: &str = include_str!("../wgsl/attention_kept.wgsl");
+const PARTS_PUT: &str = include_str!("../wgsl/parts_put.wgsl");
 pub(crate) const MERGE_PARTS: &str = include_str!("../wgsl/merge_parts.wgsl");
 
 /// Parts that positions are split into at most.
@@ -200,6 +207,8 @@ pub fn merge(head_dim: usize, int8: bool) -> Kernel {
         .bind("p", Uniform, "Attend")
         .bind("batch", Uniform, "Pass")
         .bind("parts", Read, "array<f32>")
-        .bind("a", Write, "array<f32>");
+        .bind("a", Write, "array<f32>")
+        .snippet("", ATTENTION_KEPT)
+        .snippet("", include_str!("../wgsl/parts_kept.wgsl"));
     kept(parts, int8).snippet("", MERGE_PARTS).kernel(include_str!("../wgsl/merge.wgsl"))
 }

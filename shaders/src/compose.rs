@@ -12,8 +12,6 @@ pub enum Access {
     Read,
     /// A storage buffer that is written.
     Write,
-    /// A storage buffer through which workgroups of one dispatch tell each other things.
-    Coherent,
 }
 
 /// A buffer of group 0; its number is its place in [`Kernel::bindings`].
@@ -36,8 +34,6 @@ pub struct Needs {
     pub f16: bool,
     /// Cooperative matrices (wgpu's experimental form of them).
     pub matrices: bool,
-    /// Buffers that are coherent among workgroups.
-    pub coherent: bool,
 }
 
 /// A shader ready to be compiled, with the entry point `main`.
@@ -143,14 +139,9 @@ impl Parts {
             let space = match b.access {
                 Access::Uniform => "uniform",
                 Access::Read => "storage, read",
-                Access::Write | Access::Coherent => "storage, read_write",
+                Access::Write => "storage, read_write",
             };
-            let coherent = if b.access == Access::Coherent { "@coherent " } else { "" };
-            let _ = writeln!(
-                source,
-                "@group(0) @binding({i}) {coherent}var<{space}> {}: {};",
-                b.name, b.ty
-            );
+            let _ = writeln!(source, "@group(0) @binding({i}) var<{space}> {}: {};", b.name, b.ty);
         }
         for s in &self.snippets {
             source.push_str(s);

@@ -1,45 +1,31 @@
 //! A whole layer in one dispatch, for a single row.
 
-use crate::attention::{Attention, KEEP_INT8, MAX_PARTS, MERGE_PARTS};
+use crate::attention::{Attention, KEEP_FLOAT, MAX_PARTS, MERGE_PARTS};
 use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::kernels::MATH;
 use crate::matmul::products;
 use crate::params::{Attend, Pass, Rope, Row, Whole};
-use Access::{Coherent, Read, Uniform, Write};
+use Access::{Read, Uniform, Write};
 
-/// The buffer through which workgroups wait for each other: what its words are for. They lie apart, so that
-/// whoever looks at one is not disturbed by the others.
+/// The buffer through which workgroups tell each other things: what its first words are for; values follow
+/// after them. They lie apart, so that whoever looks at one is not disturbed by the others.
 #[derive(Clone, Copy, Debug)]
-pub struct Meeting;
+pub struct Messages;
 
-impl Meeting {
-    /// Workgroups that have come to a meeting, of this dispatch.
-    const ARRIVED: usize = 0;
-    /// Workgroups that are through, of this dispatch.
-    const DONE: usize = 32;
+impl Messages {
+    /// Workgroups that are through, of this dispatch; in the upper half those that have waited in vain.
+    const DONE: usize = 0;
     /// Somebody has waited in vain.
-    const LATE: usize = 64;
+    const LATE: usize = 32;
     /// Dispatches that all workgroups have come through.
-    pub const FINISHED: usize = 96;
-    /// The complement of the number of workgroups that run at the same time, once that is found out.
+    pub const FINISHED: usize = 64;
+    /// Workgroups that have begun, while it is found out how many run at the same time.
+    const ARRIVED: usize = 96;
+    /// The complement of that number, once it is found out.
     pub const SEEN: usize = 128;
-    /// Parts of attention that are done, by head.
-    const HEADS: usize = 160;
-    /// Bytes of all of them.
-    pub const BYTES: usize = (Self::HEADS + WholeLayer::HEADS) * 4;
-
-    fn wgsl() -> String {
-        let words = [
-            ("ARRIVED", Self::ARRIVED),
-            ("DONE", Self::DONE),
-            ("LATE", Self::LATE),
-            ("FINISHED", Self::FINISHED),
-            ("SEEN", Self::SEEN),
-            ("HEADS", Self::HEADS),
-        ];
-        words.map(|(name, word)| format!("const {name}: u32 = {word}u;\n")).concat()
-    }
+    /// Where values begin.
+    const VALUES: usize = 160;
 }
 
 /// A matrix of a layer: how its rows are shared out.
@@ -83,8 +69,8 @@ impl LayerMatrix {
 
 /// A layer in one dispatch: what [`Matmul::one_normed`](crate::Matmul::one_normed),
 /// [`Attention::with_rope`] and [`Matmul::few_int8`](crate::Matmul::few_int8) do one after the other,
-/// with all workgroups waiting for each other in between. For devices with subgroups of 8 invocations at
-/// least that fill workgroups evenly, and coherent buffers.
+/// with workgroups waiting for each other's values in between. For devices with subgroups of 8
+/// invocations at least that fill workgroups evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WholeLayer {
     /// Of all its matrices: q4_0 or q8_0.
@@ -107,11 +93,40 @@ pub struct WholeLayer {
 
 impl WholeLayer {
     /// Storage buffers that it binds at most.
-    pub const BUFFERS: usize = 24;
+    pub const BUFFERS: usize = 18;
     /// Subgroups have at least so many invocations.
     pub const SUBGROUP: usize = 8;
-    /// Query heads at most.
-    pub const HEADS: usize = 64;
+
+    /// What layer `index` of `layers` tells its values from others by. A model's first layer follows its
+    /// last one; `None` where there is only one.
+    pub fn phase(index: usize, layers: usize) -> Option<u32> {
+        let last = index + 1 == layers && layers % 2 == 1;
+        (layers > 1).then_some(if last { 3 } else { 1 + index as u32 % 2 })
+    }
+
+    /// Where in the buffer of messages values lie, in words: q, k and v; attention's result; what its
+    /// projection gives; GELU(gate) · up; parts of attention. Then the words of all of it, for up to
+    /// `heads` heads.
+    fn places(&self, heads: usize) -> [usize; 6] {
+        let [qkv, out, up, _] = self.matrices.map(|m| m.units);
+        let parts = heads * MAX_PARTS * (self.head_dim + 2);
+        let mut at = Messages::VALUES;
+        [qkv, self.attended(), out, up, parts, 0].map(|n| {
+            let place = at;
+            at += n.next_multiple_of(32);
+            place
+        })
+    }
+
+    /// Bytes of the buffer of messages, for `heads` query heads.
+    pub fn message_bytes(&self, heads: usize) -> usize {
+        self.places(heads)[5] * 4
+    }
+
+    /// Features of attention's result.
+    fn attended(&self) -> usize {
+        self.matrices[1].pieces * self.format.piece()
+    }
 
     /// Features of the widest x that is multiplied.
     fn most_cols(&self) -> usize {
@@ -137,7 +152,7 @@ impl WholeLayer {
         let cache = CacheFormat::F16;
         let attention = Attention { head_dim: self.head_dim, heads: 1, rows: 1, cache };
         let mut parts = Parts::new("layer")
-            .needs(Needs { subgroups: true, coherent: true, ..Needs::default() })
+            .needs(Needs { subgroups: true, ..Needs::default() })
             .u32("WORKGROUP", self.workgroup)
             .u32("HIDDEN", self.hidden)
             .u32("FFN", self.ffn)
@@ -158,6 +173,27 @@ impl WholeLayer {
                 parts = parts.u32(&format!("{name}_{what}"), value);
             }
         }
+        let [qkv, a, between, g, parts_at, _] = self.places(0);
+        for (name, value) in [
+            ("DONE", Messages::DONE),
+            ("LATE", Messages::LATE),
+            ("FINISHED", Messages::FINISHED),
+            ("ARRIVED", Messages::ARRIVED),
+            ("SEEN", Messages::SEEN),
+            ("QKV", qkv),
+            ("A", a),
+            ("BETWEEN", between),
+            ("G", g),
+            ("PARTS", parts_at),
+            ("A_QUADS", self.attended() / 4),
+            ("A_PADDED", self.attended() / 4),
+            ("BETWEEN_QUADS", self.matrices[1].units / 4),
+            ("BETWEEN_PADDED", self.hidden / 4),
+            ("G_QUADS", self.matrices[2].units / 4),
+            ("G_PADDED", self.ffn / 4),
+        ] {
+            parts = parts.u32(name, value);
+        }
         parts = parts
             .definition(Whole::WGSL)
             .definition(Attend::WGSL)
@@ -165,22 +201,13 @@ impl WholeLayer {
             .definition(Pass::WGSL)
             .definition(Row::WGSL)
             .bind("w", Uniform, "Whole")
-            .bind("p", Uniform, "Attend")
-            .bind("r", Uniform, "Rope")
             .bind("batch", Uniform, "Pass")
             .bind("rows", Read, "array<Row>")
             .bind("angles", Read, "array<f32>")
             .bind("norms", Read, "array<vec4<f32>>")
             .bind("x", Write, "array<vec4<f32>>")
             .bind("o", Write, "array<vec4<f32>>")
-            .bind("meeting", Coherent, "array<atomic<u32>>")
-            .bind("qkv", Coherent, "array<f32>")
-            .bind("a", Coherent, "array<f32>")
-            .bind("a_values", Coherent, "array<u32>")
-            .bind("a_scales", Coherent, "array<vec2<f32>>")
-            .bind("parts", Coherent, "array<f32>")
-            .bind("o_between", Coherent, "array<vec4<f32>>")
-            .bind("g", Coherent, "array<vec4<f32>>")
+            .bind("messages", Write, "array<atomic<u32>>")
             .bind("k", Write, cache.element())
             .bind("v", Write, cache.element())
             .bind("qkv_pieces", Read, "array<vec4<u32>>")
@@ -190,7 +217,8 @@ impl WholeLayer {
             .bind("up_pieces", Read, "array<vec4<u32>>")
             .bind("up_scales", Read, "array<u32>")
             .bind("down_pieces", Read, "array<vec4<u32>>")
-            .bind("down_scales", Read, "array<u32>");
+            .bind("down_scales", Read, "array<u32>")
+            .snippet("", "var<private> p: Attend;\nvar<private> r: Rope;\n");
         parts = match self.normed {
             true => parts
                 .bind("weights", Read, "array<f32>")
@@ -202,11 +230,17 @@ impl WholeLayer {
         parts = products(parts.snippet("", MATH), self.format)
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");
-        parts = attention.newest(parts.snippet("", KEEP_INT8), self.lanes).snippet("", MERGE_PARTS);
+        parts = parts.snippet("", include_str!("../wgsl/messages.wgsl"));
+        for (lower, upper) in [("a", "A"), ("between", "BETWEEN"), ("g", "G")] {
+            let text = include_str!("../wgsl/arrivals.wgsl");
+            parts = parts.template(text, &[("v", lower), ("V", upper)], &[]);
+        }
+        parts =
+            attention.newest(parts.snippet("", KEEP_FLOAT), self.lanes).snippet("", MERGE_PARTS);
         let stores = [
-            ("qkv", "QKV", "qkv[unit] = sum_0;"),
-            ("out", "OUT", "o_between[unit / 4u][unit % 4u] = sum_0;"),
-            ("up", "UP", "g[unit / 4u][unit % 4u] = gelu(sum_0) * sum_1;"),
+            ("qkv", "QKV", "put(QKV + unit, sum_0);"),
+            ("out", "OUT", "put(place_of(BETWEEN, BETWEEN_QUADS, unit), sum_0);"),
+            ("up", "UP", "put(place_of(G, G_QUADS, unit), gelu(sum_0) * sum_1);"),
             ("down", "DOWN", "o[unit / 4u][unit % 4u] = sum_0;"),
         ];
         for ((lower, upper, store), m) in stores.into_iter().zip(self.matrices) {
@@ -215,9 +249,6 @@ impl WholeLayer {
             let text = include_str!("../wgsl/layer_matrix.wgsl");
             parts = parts.template(text, &words, &counts);
         }
-        parts
-            .template(&Meeting::wgsl(), &[], &[])
-            .snippet("", include_str!("../wgsl/meet.wgsl"))
-            .kernel(include_str!("../wgsl/layer.wgsl"))
+        parts.kernel(include_str!("../wgsl/layer.wgsl"))
     }
 }

@@ -20,7 +20,7 @@ pub use attention::{Attention, MAX_PARTS, merge};
 pub use compose::{Access, Binding, Kernel, Needs};
 pub use format::{CacheFormat, Format};
 pub use kernels::{Normed, Rope, argmax, argmax_last, copy, embed, gather, norm};
-pub use layer::{LayerMatrix, Meeting, WholeLayer};
+pub use layer::{LayerMatrix, Messages, WholeLayer};
 pub use matmul::{Few, Many, Matmul, Output, Prepare};
 pub use reduce::Reduce;
 pub use top::Top;

@@ -353,7 +353,7 @@ impl Matmul {
                 .kernel(include_str!("../wgsl/matmul_half.wgsl")),
             Many::Matrix { size, workgroup, tile } => {
                 let parts = Parts::new("matmul_matrix")
-                    .needs(Needs { subgroups: true, f16: true, matrices: true, coherent: false })
+                    .needs(Needs { subgroups: true, f16: true, matrices: true })
                     .u32("WORKGROUP", workgroup)
                     .u32("SIZE", size);
                 if size == 8 {

@@ -136,8 +136,25 @@ params! {
         residual: u32,
         /// Only find out how many workgroups run at the same time.
         probe: u32,
-        /// ε
+        /// ε of all norms.
         eps: f32,
+        /// Query heads.
+        heads: u32,
+        /// Key and value heads.
+        kv_heads: u32,
+        /// Slots of each head and sequence in the cache.
+        slots: u32,
+        /// A row sees so many positions, itself included; 0 for all.
+        window: u32,
+        /// Which of the two tables of angles.
+        table: u32,
+        /// 1, 2 or 3, other than in the layers before and after this one: by it, values are known to be
+        /// there.
+        phase: u32,
+        /// Queries are multiplied by this.
+        query_scale: f32,
+        /// Scores become `c · tanh(s / c)`, where not 0.
+        softcap: f32,
     }
     /// A layer's attention.
     Attend {

@@ -158,7 +158,6 @@ fn validate(kernel: &Kernel, module: &naga::Module) -> naga::valid::ModuleInfo {
     capabilities.set(Capabilities::SUBGROUP, kernel.needs.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.matrices);
-    capabilities.set(Capabilities::MEMORY_DECORATION_COHERENT, kernel.needs.coherent);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if kernel.needs.subgroups {
         validator
@@ -190,19 +189,19 @@ fn every_kernel_is_valid() {
         let workgroup = workgroup_memory(&module);
         // GPUs with cooperative matrices have more.
         // Whole layers ask for what they take (`WholeLayer::workgroup_bytes`).
+        let is_layer = kernel.name.starts_with("layer");
         let most = match kernel.needs {
-            Needs { coherent: true, .. } => 3 * WORKGROUP_BYTES,
+            _ if is_layer => 3 * WORKGROUP_BYTES,
             Needs { matrices: true, .. } => 2 * WORKGROUP_BYTES,
             _ => WORKGROUP_BYTES,
         };
         assert!(workgroup <= most, "{}: {workgroup} bytes", kernel.name);
         let [entry] = &module.entry_points[..] else { panic!("{}", kernel.name) };
         assert_eq!(entry.name, "main");
-        let invocations = if kernel.needs.coherent { 512 } else { 256 };
+        let invocations = if is_layer { 512 } else { 256 };
         assert!(entry.workgroup_size.iter().product::<u32>() <= invocations, "{}", kernel.name);
         let buffers = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
-        let most =
-            if kernel.needs.coherent { WholeLayer::BUFFERS } else { Attention::ROPE_BUFFERS };
+        let most = if is_layer { WholeLayer::BUFFERS } else { Attention::ROPE_BUFFERS };
         assert!(buffers <= most, "{}: too many buffers", kernel.name);
     }
     println!("{} kernels", kernels.len());

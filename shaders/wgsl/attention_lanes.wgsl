@@ -129,15 +129,8 @@ fn together(group: u32, lane: u32, part: u32, at: u32, local: u32) {
         }
         v *= select(1.0, 1.0 / sum, whole);
         kept[c] = v;
-        for (var d = 0u; d < 4u; d++) {
-            if 4u * c + d < HEAD {
-                if whole { a[at + 4u * c + d] = v[d]; } else { parts[to + 4u * c + d] = v[d]; }
-            }
-        }
-        if !whole && c == 0u {
-            parts[to + HEAD] = sum;
-            parts[to + HEAD + 1u] = most;
-        }
+        if whole { put_quad(at, c, v); } else { put_part(to, c, v); }
+        if !whole && c == 0u { put_ends(to, sum, most); }
     }
     if whole { keep(at, local); }
 }

@@ -1,15 +1,12 @@
 
 // A whole layer for a single row of x, in one dispatch: norms, q, k and v, attention, its projection, and
-// the MLP, one after the other, with all workgroups waiting for each other in between (meet.wgsl). What
-// is on its way from one to the next lies in coherent buffers. Weights do not depend on anything: each
-// matrix's first pieces are asked for before the wait before it.
+// the MLP, one after the other. What is on its way from one to the next goes through messages.wgsl.
+// Weights do not depend on anything: each matrix's first pieces are asked for before the values that
+// they are multiplied with are waited for. What is small and needed on the way is asked for before
+// that, as it would come after all these weights.
 
 const X_QUADS: u32 = HIDDEN / 4u;
 const PER: u32 = (X_QUADS + WORKGROUP - 1u) / WORKGROUP;
-const G_QUADS: u32 = FFN / 4u;
-const PER_G: u32 = (G_QUADS + WORKGROUP - 1u) / WORKGROUP;
-const A_WORDS: u32 = OUT_PIECES * PIECE / 4u; // of attention's result, in bytes
-const PER_A: u32 = (A_WORDS + WORKGROUP - 1u) / WORKGROUP;
 
 // An invocation, along the subgroups.
 struct Me {
@@ -57,9 +54,17 @@ fn to_bytes(four: vec4<f32>, c: u32, quads: u32) {
     }
 }
 
-// Group c of the norms' weights: of a layer's four, or of the layer before.
-fn gain(which: u32, c: u32) -> vec4<f32> {
-    return norms[which * X_QUADS + c];
+// The weights of two norms that follow each other.
+var<private> post: array<vec4<f32>, PER>;
+var<private> pre: array<vec4<f32>, PER>;
+
+// Asks for norm `which` of the layer before's last and this layer's, and for the one after it.
+fn ask_gains(which: u32, i: u32) {
+    for (var k = 0u; k < PER; k++) {
+        let c = min(k * WORKGROUP + i, X_QUADS - 1u);
+        post[k] = norms[which * X_QUADS + c];
+        pre[k] = norms[(which + 1u) * X_QUADS + c];
+    }
 }
 
 // v += RMSNorm(u) · a weight; then RMSNorm(v) · the weight after it goes into x_bytes.
@@ -70,13 +75,6 @@ fn norm_both(
     which: u32,
     residual: bool,
 ) {
-    var post: array<vec4<f32>, PER>;
-    var pre: array<vec4<f32>, PER>;
-    for (var k = 0u; k < PER; k++) {
-        let c = min(k * WORKGROUP + me.i, X_QUADS - 1u);
-        post[k] = gain(which, c);
-        pre[k] = gain(which + 1u, c);
-    }
     if residual {
         var squares = 0.0;
         for (var k = 0u; k < PER; k++) { squares += dot((*u)[k], (*u)[k]); }
@@ -92,24 +90,18 @@ fn norm_both(
     workgroupBarrier();
 }
 
-var<workgroup> completes: u32;
-
-// Attention of the heads and parts of the positions that fall to this workgroup. Whoever has done a
-// head's last part puts them together.
+// Attention of the heads and parts of the positions that fall to this workgroup, the first of which was
+// asked for. Parts are put together by workgroups that have none, if there are enough.
 fn attend_mine(me: Me, workgroup: u32, workgroups: u32) {
     for (var unit = workgroup; unit < p.heads * batch.splits; unit += workgroups) {
         let head = unit % p.heads;
         if unit > workgroup { ask_first(head, unit / p.heads, me.i); }
         attend(head, unit / p.heads, me.i, me.i, me.size, true);
-        if batch.splits > 1u {
-            storageBarrier();
-            if me.i == 0u {
-                completes = atomicAdd(&meeting[HEADS + head], 1u) + 1u;
-                if completes == batch.splits { atomicStore(&meeting[HEADS + head], 0u); }
-            }
-            storageBarrier();
-            if workgroupUniformLoad(&completes) == batch.splits { merge_parts(0u, head, me.i); }
-        }
+        workgroupBarrier();
+    }
+    if batch.splits == 1u { return; }
+    for (var head = workgroups - 1u - workgroup; head < p.heads; head += workgroups) {
+        merge_parts(0u, head, me.i);
         workgroupBarrier();
     }
 }
@@ -130,8 +122,10 @@ fn main(
         return;
     }
     let me = Me(i, place, size, id * n + workgroup.x, count * n);
+    p = Attend(w.heads, w.kv_heads, w.slots, w.window, 0u, w.softcap, 0u, 0u);
+    r = Rope(w.heads, w.kv_heads, w.slots, w.table, w.eps, w.query_scale, 0u, 0u);
 
-    // x and what is to be added to it; q, k and v.
+    // x and what is to be added to it.
     var v: array<vec4<f32>, PER>;
     var u: array<vec4<f32>, PER>;
     for (var k = 0u; k < PER; k++) {
@@ -141,55 +135,44 @@ fn main(
             u[k] = o[c];
         }
     }
+    ask_gains(0u, i);
+    row = rows[0];
+    let attends = workgroup.x < p.heads * batch.splits;
+    if attends { ask_turns(i); }
     qkv_begin(me);
+    enter(i);
     norm_both(&v, &u, me, 0u, w.residual != 0u);
     qkv_run(me);
-    if workgroup.x < p.heads * batch.splits {
-        ask_first(workgroup.x % p.heads, workgroup.x / p.heads, i);
-    }
+    if attends { ask_first(workgroup.x % p.heads, workgroup.x / p.heads, i); }
     out_begin(me);
-    meet(n, i);
+    // Nobody waits for an invocation of the same workgroup but here: and x_bytes was read.
+    workgroupBarrier();
 
     attend_mine(me, workgroup.x, n);
     up_begin(me);
-    meet(2u * n, i);
-
-    // Everything is asked for before any of it is needed.
-    var words: array<u32, PER_A>;
-    for (var k = 0u; k < PER_A; k++) { words[k] = a_values[min(k * WORKGROUP + i, A_WORDS - 1u)]; }
-    let scales_of_a = a_scales[min(i, A_WORDS / 8u - 1u)];
-    workgroupBarrier(); // x_bytes was read before the wait, which fences buffers off and nothing else
-    for (var k = 0u; k < PER_A; k++) {
-        let c = k * WORKGROUP + i;
-        if c < A_WORDS { x_bytes[c / 4u][c % 4u] = words[k]; }
-    }
-    if i < A_WORDS / 8u { x_scales[i] = scales_of_a; }
-    for (var c = WORKGROUP + i; c < A_WORDS / 8u; c += WORKGROUP) { x_scales[c] = a_scales[c]; }
+    let a_quads = a_arrived(i);
+    for (var k = 0u; k < A_PER; k++) { to_bytes(a_quads[k], k * WORKGROUP + i, A_PADDED); }
     workgroupBarrier();
     out_run(me);
-    meet(3u * n, i);
+    ask_gains(2u, i);
+    workgroupBarrier();
 
-    for (var k = 0u; k < PER; k++) {
-        let c = k * WORKGROUP + i;
-        u[k] = vec4<f32>();
-        if c < X_QUADS { u[k] = o_between[c]; }
-    }
+    u = between_arrived(i);
     norm_both(&v, &u, me, 2u, true);
+    up_run(me);
+    down_begin(me);
+    workgroupBarrier();
+
+    let g_quads = g_arrived(i);
+    for (var k = 0u; k < G_PER; k++) { to_bytes(g_quads[k], k * WORKGROUP + i, G_PADDED); }
+    workgroupBarrier();
+    // Now that all of g is there, everybody that makes some of it has read the old x.
     if workgroup.x == 0u {
         for (var k = 0u; k < PER; k++) {
             let c = k * WORKGROUP + i;
             if c < X_QUADS { x[c] = v[k]; }
         }
     }
-    up_run(me);
-    down_begin(me);
-    meet(4u * n, i);
-
-    var fours: array<vec4<f32>, PER_G>;
-    for (var k = 0u; k < PER_G; k++) { fours[k] = g[min(k * WORKGROUP + i, G_QUADS - 1u)]; }
-    workgroupBarrier();
-    for (var k = 0u; k < PER_G; k++) { to_bytes(fours[k], k * WORKGROUP + i, G_QUADS); }
-    workgroupBarrier();
     down_run(me);
     leave(n, i);
 }

@@ -110,7 +110,6 @@ impl Adapter {
             matrices,
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            coherent: features.contains(F::MEMORY_DECORATION_COHERENT),
             real: self.is_real(),
         }
     }
@@ -188,7 +187,6 @@ impl Adapter {
         }
         features.set(wgpu::Features::SUBGROUP, needs.subgroups);
         features.set(wgpu::Features::SHADER_F16, needs.f16);
-        features.set(wgpu::Features::MEMORY_DECORATION_COHERENT, needs.coherent);
         features.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, needs.matrices);
         let experimental_features = match needs.matrices {
             // SAFETY: the kernels load and store matrices that lie within their own arrays and, in

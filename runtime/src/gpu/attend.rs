@@ -21,16 +21,8 @@ pub(super) struct AttendOps {
     pub(super) merge: Op,
     /// Is the result of few rows left in bytes as well?
     pub(super) in_bytes: InBytes,
-    /// For a whole layer in one dispatch.
-    pub(super) parameters: AttendParameters,
-}
-
-/// What rotation and attention are told.
-pub(super) struct AttendParameters {
-    pub(super) rope: wgpu::Buffer,
-    pub(super) attend: wgpu::Buffer,
     /// Weights of queries' norm, then of keys'.
-    pub(super) norms: Option<wgpu::Buffer>,
+    pub(super) qk_norms: Option<wgpu::Buffer>,
 }
 
 /// Attention, with the heads and rows of a workgroup.
@@ -122,7 +114,6 @@ impl AttendOps {
         let merge = shaders::merge(c.head_dim, int8);
         let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
         let in_bytes = if int8 { InBytes::One } else { InBytes::Never };
-        let parameters = AttendParameters { rope: r, attend: p, norms };
-        AttendOps { rope, attend: [few, many], with_rope, merge, in_bytes, parameters }
+        AttendOps { rope, attend: [few, many], with_rope, merge, in_bytes, qk_norms: norms }
     }
 }

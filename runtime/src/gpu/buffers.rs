@@ -1,7 +1,9 @@
 //! What a pass works on, allocated once a session.
 
+use std::sync::OnceLock;
+
 use shaders::params::{Pass, Row};
-use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS, Meeting};
+use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS};
 
 use super::device::Device;
 use super::error::GpuError;
@@ -73,8 +75,8 @@ pub(super) struct Buffers {
     /// `[logit_rows, vocab]`
     pub(super) logits: wgpu::Buffer,
     pub(super) logit_rows: usize,
-    /// Where workgroups wait for each other.
-    pub(super) meeting: wgpu::Buffer,
+    /// What the workgroups of a whole layer tell each other, once there is such a layer.
+    pub(super) messages: OnceLock<wgpu::Buffer>,
     /// What is read back goes through here.
     pub(super) staging: wgpu::Buffer,
 }
@@ -112,7 +114,7 @@ impl Buffers {
             prepared_g: Prepared::new(device, rows, w.g),
             logits: device.storage("logits", (logit_rows * vocab * 4) as u64),
             logit_rows,
-            meeting: device.storage("meeting", Meeting::BYTES as u64),
+            messages: OnceLock::new(),
             staging: device.staging(back),
         }
     }

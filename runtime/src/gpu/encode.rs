@@ -153,7 +153,7 @@ impl<'a> Encoder<'a> {
     pub(super) fn copy_finished(&mut self, to: &wgpu::Buffer, at: u64) -> Option<u32> {
         let whole = self.whole?;
         self.end_pass();
-        Some(whole.copy(&self.gpu.buffers.meeting, &mut self.encoder, to, at))
+        Some(whole.copy(&self.gpu.buffers, &mut self.encoder, to, at))
     }
 
     /// The same, to where [`Gpu::came_through`] reads it.

@@ -25,8 +25,6 @@ pub struct Offers {
     pub invocations: u32,
     /// Bytes of memory that a workgroup may have.
     pub workgroup_bytes: u32,
-    /// Buffers through which the workgroups of one dispatch can tell each other things.
-    pub coherent: bool,
     /// Is it a piece of hardware?
     pub real: bool,
 }
@@ -99,7 +97,7 @@ impl Features {
                 },
                 "layers" if offers.layers() => found.layers = true,
                 "layers" => {
-                    let why = "it has no subgroups of 8 or more, or no coherent buffers";
+                    let why = "it has no subgroups of 8 or more";
                     return Err(refuse(word, why));
                 }
                 _ => return Err(refuse(word, "there is no such feature")),
@@ -142,7 +140,6 @@ impl Features {
             subgroups: self.subgroup.is_some() || matrices,
             f16: self.f16 || matrices,
             matrices,
-            coherent: self.layers,
         }
     }
 }
@@ -151,7 +148,7 @@ impl Offers {
     /// What a whole layer in one dispatch asks for.
     fn layers(&self) -> bool {
         let large = |(least, _)| least as usize >= WholeLayer::SUBGROUP;
-        self.coherent && self.subgroups.is_some_and(large)
+        self.subgroups.is_some_and(large)
     }
 
     /// The largest matrices, and workgroups of four subgroups for them: one for each quarter of a
@@ -214,7 +211,6 @@ mod tests {
             matrices: vec![16],
             invocations: 1024,
             workgroup_bytes: 32768,
-            coherent: true,
             real: true,
         }
     }
@@ -259,7 +255,7 @@ mod tests {
             assert!(read(words, &offers).is_err(), "{words}");
         }
         let whole = read("subgroup,dot4,layers", &rich()).unwrap();
-        assert!(whole.layers && whole.needs().coherent);
+        assert!(whole.layers && whole.needs().subgroups);
         let software = Offers { real: false, ..rich() };
         assert!(!Features::of(&software).layers);
         // Products of bytes can be asked for where they are made of others.

@@ -152,7 +152,7 @@ impl<'b> Maker<'b> {
             self,
             layer,
             before,
-            &attend.parameters,
+            attend.qk_norms.as_ref(),
             [&k, &v],
             [&qkv_matrix, &o, &up_matrix, &down_matrix],
         );

@@ -118,7 +118,7 @@ fn entry((i, access): (usize, &Access)) -> wgpu::BindGroupLayoutEntry {
     let ty = match access {
         Access::Uniform => wgpu::BufferBindingType::Uniform,
         Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-        Access::Write | Access::Coherent => wgpu::BufferBindingType::Storage { read_only: false },
+        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
     };
     wgpu::BindGroupLayoutEntry {
         binding: i as u32,

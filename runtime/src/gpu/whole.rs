@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shaders::params::Whole as WholeParams;
-use shaders::{Attention, CacheFormat, Kernel, LayerMatrix, Many, Meeting, WholeLayer};
+use shaders::{Attention, CacheFormat, LayerMatrix, Many, Messages, WholeLayer};
 
-use super::attend::AttendParameters;
-use super::buffers::{Which, cache_format};
+use super::buffers::{Buffers, Which, cache_format, device_slots};
 use super::layer::Maker;
 use super::matrix::DeviceMatrix;
 use super::ops::{NormOps, Op};
@@ -46,12 +45,14 @@ impl WholeOp {
         maker: &Maker<'_>,
         layer: &Layer,
         before: Option<&[f32]>,
-        parameters: &AttendParameters,
+        qk_norms: Option<&wgpu::Buffer>,
         [k, v]: [&wgpu::Buffer; 2],
         matrices: [&DeviceMatrix; 4],
     ) -> Result<Self, Option<String>> {
         let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
-        let kernel = kernel(maker, parameters.norms.is_some(), matrices).ok_or(None)?;
+        let whole = whole_layer(maker, qk_norms.is_some(), matrices).ok_or(None)?;
+        let phase = WholeLayer::phase(layer.index, c.layers.len()).ok_or(None)?;
+        let kernel = whole.kernel();
         let compiled = device.guarded("a layer in one dispatch", || Ok(device.pipeline(&kernel)));
         compiled.map_err(|e| Some(e.to_string()))?;
         let padded = |values: Option<&[f32]>| {
@@ -62,7 +63,8 @@ impl WholeOp {
         let norms =
             [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm), Some(&layer.ffn_norm)];
         let norms = device.floats("norms", &norms.map(padded).concat());
-        let [values, scales] = b.prepared.as_ref().ok_or(None)?.buffers();
+        let bytes = whole.message_bytes(c.heads) as u64;
+        let messages = b.messages.get_or_init(|| device.storage("messages", bytes));
         let kind = usize::from(layer.config.window.is_none());
         let op = |probe| {
             let w = device.uniform(&WholeParams {
@@ -70,21 +72,31 @@ impl WholeOp {
                 residual: u32::from(before.is_some()),
                 probe,
                 eps: c.rms_eps,
+                heads: c.heads as u32,
+                kv_heads: c.kv_heads as u32,
+                slots: device_slots(maker.cache, layer.index) as u32,
+                window: layer.config.window.unwrap_or(0) as u32,
+                table: maker.table_of_layer[layer.index] as u32,
+                phase,
+                query_scale: c.query_scale,
+                softcap: c.attn_softcap.unwrap_or(0.0),
             });
-            let mut buffers = vec![&w, &parameters.attend, &parameters.rope];
-            buffers.extend([&b.pass[Which::All as usize][kind], &b.rows[0], &b.angles, &norms]);
-            buffers.extend([&b.x[0], &b.o, &b.meeting, &b.qkv, &b.a, values, scales, &b.parts]);
-            buffers.extend([&b.h, &b.g, k, v]);
+            let mut buffers = vec![&w, &b.pass[Which::All as usize][kind], &b.rows[0], &b.angles];
+            buffers.extend([&norms, &b.x[0], &b.o, messages, k, v]);
             buffers.extend(matrices.iter().flat_map(|m| m.shards[0].planes()));
-            buffers.extend(&parameters.norms);
+            buffers.extend(qk_norms);
             Op::new(device, &kernel, &buffers)
         };
         Ok(WholeOp { op: op(0), probe: op(1) })
     }
 }
 
-/// The kernel for a layer of these matrices.
-fn kernel(maker: &Maker<'_>, normed: bool, matrices: [&DeviceMatrix; 4]) -> Option<Kernel> {
+/// How a layer of these matrices is done.
+fn whole_layer(
+    maker: &Maker<'_>,
+    normed: bool,
+    matrices: [&DeviceMatrix; 4],
+) -> Option<WholeLayer> {
     let (device, c, w) = (maker.device, maker.model.config(), maker.buffers.widths);
     let limits = device.device.limits();
     let (format, cache) = (matrices[0].format(), cache_format(maker.cache));
@@ -94,7 +106,6 @@ fn kernel(maker: &Maker<'_>, normed: bool, matrices: [&DeviceMatrix; 4]) -> Opti
         && matrices.iter().all(|m| m.format() == format && m.shards.len() == 1)
         && cache == CacheFormat::F16
         && c.head_dim.is_multiple_of(32)
-        && c.heads <= WholeLayer::HEADS
         && limits.max_storage_buffers_per_shader_stage as usize >= WholeLayer::BUFFERS;
     let attention = Attention { head_dim: c.head_dim, heads: 1, rows: 1, cache };
     let lanes = attention.lanes(subgroup).filter(|_| fits)?;
@@ -117,7 +128,7 @@ fn kernel(maker: &Maker<'_>, normed: bool, matrices: [&DeviceMatrix; 4]) -> Opti
         layer.workgroup <= limits.max_compute_invocations_per_workgroup as usize
             && layer.workgroup_bytes() <= limits.max_compute_workgroup_storage_size as usize
     };
-    sizes.into_iter().find(has_room).map(|layer| layer.kernel())
+    sizes.into_iter().find(has_room)
 }
 
 impl Whole {
@@ -125,12 +136,12 @@ impl Whole {
     /// returns how many there should be.
     pub(super) fn copy(
         &self,
-        meeting: &wgpu::Buffer,
+        buffers: &Buffers,
         encoder: &mut wgpu::CommandEncoder,
         to: &wgpu::Buffer,
         at: u64,
     ) -> u32 {
-        encoder.copy_buffer_to_buffer(meeting, word(Meeting::FINISHED), to, at, 4);
+        encoder.copy_buffer_to_buffer(messages(buffers), word(Messages::FINISHED), to, at, 4);
         self.sent.load(Ordering::Relaxed)
     }
 
@@ -210,7 +221,7 @@ impl Gpu {
     fn at_once(&self) -> Result<u32, GpuError> {
         /// More than any device has at once.
         const MANY: u32 = 4096;
-        let (device, meeting) = (&self.device, &self.buffers.meeting);
+        let (device, messages) = (&self.device, messages(&self.buffers));
         let whole = self.layers[0].whole.as_ref().expect("all layers have one");
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -219,8 +230,8 @@ impl Gpu {
         pass.dispatch_workgroups(MANY, 1, 1);
         drop(pass);
         let staging = device.staging(16);
-        encoder.copy_buffer_to_buffer(meeting, word(Meeting::SEEN), &staging, 0, 4);
-        encoder.clear_buffer(meeting, 0, None);
+        encoder.copy_buffer_to_buffer(messages, word(Messages::SEEN), &staging, 0, 4);
+        encoder.clear_buffer(messages, 0, None);
         device.queue.submit([encoder.finish()]);
         let mut seen = [0f32];
         device.read(&staging, &mut seen)?;
@@ -250,7 +261,11 @@ impl Gpu {
     }
 }
 
-/// Where a word of the meeting's buffer lies.
+fn messages(buffers: &Buffers) -> &wgpu::Buffer {
+    buffers.messages.get().expect("made with the layers")
+}
+
+/// Where a word of the messages lies.
 fn word(number: usize) -> u64 {
     number as u64 * 4
 }
