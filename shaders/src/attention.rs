@@ -48,6 +48,7 @@ impl Attention {
     pub fn one(self, lanes: usize, int8: bool) -> Kernel {
         let parts = self.ends(self.along("attention_one", lanes));
         self.lanes_apart(kept(parts, int8), lanes)
+            .snippet("", TOGETHER)
             .kernel(include_str!("../wgsl/attention_one.wgsl"))
     }
 
@@ -66,10 +67,7 @@ impl Attention {
             .bind("k", Write, self.cache.element())
             .bind("v", Write, self.cache.element())
             .bind("a", Write, "array<f32>")
-            .bind("parts", Write, "array<f32>")
-            .snippet("", ATTENTION_KEPT)
-            .snippet("", PARTS_PUT)
-            .snippet("", include_str!("../wgsl/qkv_kept.wgsl"));
+            .bind("parts", Write, "array<f32>");
         let parts = match normed {
             true => parts
                 .bind("weights", Read, "array<f32>")
@@ -78,18 +76,15 @@ impl Attention {
                 parts.snippet("not_normed", include_str!("../wgsl/attention_rope_not_normed.wgsl"))
             }
         };
-        self.newest(kept(parts, int8).snippet("", MATH), lanes)
+        let parts = kept(parts, int8).snippet("", MATH).snippet("", self.cache.wgsl());
+        self.lanes_apart(parts, lanes)
+            .snippet("", TOGETHER)
+            .snippet("", include_str!("../wgsl/attention_newest.wgsl"))
             .kernel(include_str!("../wgsl/attention_rope.wgsl"))
     }
 
-    /// What makes a row's own query, key and value and attends with them.
-    pub(crate) fn newest(self, parts: Parts, lanes: usize) -> Parts {
-        self.lanes_apart(parts.snippet("", self.cache.wgsl()), lanes)
-            .snippet("", include_str!("../wgsl/attention_newest.wgsl"))
-    }
-
     /// What attends with `lanes` invocations along a key.
-    fn lanes_apart(self, parts: Parts, lanes: usize) -> Parts {
+    pub(crate) fn lanes_apart(self, parts: Parts, lanes: usize) -> Parts {
         let each = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8 / lanes;
         let ahead = (Self::AHEAD / each).max(1);
         let counts = [("j", ahead), ("e", each)];
@@ -170,8 +165,6 @@ impl Attention {
             .bind("a", Write, "array<f32>")
             .bind("parts", Write, "array<f32>")
             .snippet("", MATH)
-            .snippet("", ATTENTION_KEPT)
-            .snippet("", PARTS_PUT)
             .snippet(self.cache.name(), self.cache.wgsl())
     }
 }
@@ -179,7 +172,7 @@ impl Attention {
 /// `keep`: leaves a head's result in bytes as well, or does not.
 fn kept(parts: Parts, int8: bool) -> Parts {
     if !int8 {
-        return parts.snippet("", KEEP_FLOAT);
+        return parts.snippet("", include_str!("../wgsl/keep_float.wgsl"));
     }
     parts
         .bind("a_values", Write, "array<u32>")
@@ -187,10 +180,7 @@ fn kept(parts: Parts, int8: bool) -> Parts {
         .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
 }
 
-pub(crate) const KEEP_FLOAT: &str = include_str!("../wgsl/keep_float.wgsl");
-const ATTENTION_KEPT: &str = include_str!("../wgsl/attention_kept.wgsl");
-const PARTS_PUT: &str = include_str!("../wgsl/parts_put.wgsl");
-pub(crate) const MERGE_PARTS: &str = include_str!("../wgsl/merge_parts.wgsl");
+const TOGETHER: &str = include_str!("../wgsl/attention_together.wgsl");
 
 /// Parts that positions are split into at most.
 pub const MAX_PARTS: usize = 64;
@@ -207,8 +197,8 @@ pub fn merge(head_dim: usize, int8: bool) -> Kernel {
         .bind("p", Uniform, "Attend")
         .bind("batch", Uniform, "Pass")
         .bind("parts", Read, "array<f32>")
-        .bind("a", Write, "array<f32>")
-        .snippet("", ATTENTION_KEPT)
-        .snippet("", include_str!("../wgsl/parts_kept.wgsl"));
-    kept(parts, int8).snippet("", MERGE_PARTS).kernel(include_str!("../wgsl/merge.wgsl"))
+        .bind("a", Write, "array<f32>");
+    kept(parts, int8)
+        .snippet("", include_str!("../wgsl/merge_parts.wgsl"))
+        .kernel(include_str!("../wgsl/merge.wgsl"))
 }

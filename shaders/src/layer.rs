@@ -1,11 +1,11 @@
 //! A whole layer in one dispatch, for a single row.
 
-use crate::attention::{Attention, KEEP_FLOAT, MAX_PARTS, MERGE_PARTS};
+use crate::attention::{Attention, MAX_PARTS};
 use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::kernels::MATH;
 use crate::matmul::products;
-use crate::params::{Attend, Pass, Rope, Row, Whole};
+use crate::params::{Attend, Pass, Row, Whole};
 use Access::{Read, Uniform, Write};
 
 /// The buffer through which workgroups tell each other things: what its first words are for; values follow
@@ -75,6 +75,10 @@ impl LayerMatrix {
 pub struct WholeLayer {
     /// Of all its matrices: q4_0 or q8_0.
     pub format: Format,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
     /// Features of a head, a multiple of 32.
     pub head_dim: usize,
     /// Are queries and keys normed?
@@ -93,23 +97,43 @@ pub struct WholeLayer {
 
 impl WholeLayer {
     /// Storage buffers that it binds at most.
-    pub const BUFFERS: usize = 18;
+    pub const BUFFERS: usize = 17;
     /// Subgroups have at least so many invocations.
     pub const SUBGROUP: usize = 8;
 
-    /// What layer `index` of `layers` tells its values from others by. A model's first layer follows its
-    /// last one; `None` where there is only one.
-    pub fn phase(index: usize, layers: usize) -> Option<u32> {
-        let last = index + 1 == layers && layers % 2 == 1;
-        (layers > 1).then_some(if last { 3 } else { 1 + index as u32 % 2 })
+    /// What layers tell their values from others by: 1, 2 or 3. No layer has the same as the one before
+    /// it, and no global one the same as the global one before it: it may leave more parts of attention
+    /// than sliding ones do (but for one that is the only one). The first ones follow the last ones; `None`
+    /// where there are not two.
+    pub fn phases(is_global: &[bool]) -> Option<Vec<u32>> {
+        let n = is_global.len();
+        let mut turns: Vec<_> = (0..n).filter(|i| is_global[*i]).collect();
+        if turns.len() < 2 {
+            turns = (0..n).collect();
+        }
+        if n < 2 {
+            return None;
+        }
+        let mut phases = vec![0; n];
+        for (turn, i) in turns.iter().enumerate() {
+            let odd_one = turn + 1 == turns.len() && turn % 2 == 0;
+            phases[*i] = if odd_one { 3 } else { 1 + turn as u32 % 2 };
+        }
+        // Those between two of them have to differ from their neighbours only.
+        for i in (turns[0]..n).chain(0..turns[0]) {
+            let near = [phases[(i + n - 1) % n], phases[(i + 1) % n]];
+            if phases[i] == 0 {
+                phases[i] = (1..=3).find(|phase| !near.contains(phase)).unwrap_or(0);
+            }
+        }
+        Some(phases)
     }
 
     /// Where in the buffer of messages values lie, in words: q, k and v; attention's result; what its
-    /// projection gives; GELU(gate) · up; parts of attention. Then the words of all of it, for up to
-    /// `heads` heads.
-    fn places(&self, heads: usize) -> [usize; 6] {
+    /// projection gives; GELU(gate) · up; parts of attention. Then the words of all of it.
+    fn places(&self) -> [usize; 6] {
         let [qkv, out, up, _] = self.matrices.map(|m| m.units);
-        let parts = heads * MAX_PARTS * (self.head_dim + 2);
+        let parts = self.heads * MAX_PARTS * (self.head_dim + 2);
         let mut at = Messages::VALUES;
         [qkv, self.attended(), out, up, parts, 0].map(|n| {
             let place = at;
@@ -118,9 +142,9 @@ impl WholeLayer {
         })
     }
 
-    /// Bytes of the buffer of messages, for `heads` query heads.
-    pub fn message_bytes(&self, heads: usize) -> usize {
-        self.places(heads)[5] * 4
+    /// Bytes of the buffer of messages.
+    pub fn message_bytes(&self) -> usize {
+        self.places()[5] * 4
     }
 
     /// Features of attention's result.
@@ -137,13 +161,11 @@ impl WholeLayer {
     /// Bytes of workgroup memory.
     pub fn workgroup_bytes(&self) -> usize {
         let (quads, most) = (self.head_dim / 4, self.most_cols());
-        // x in bytes; what groups of keys found, parts of attention; the newest position; the rest.
+        // x in bytes; what groups of keys found; the newest position; the rest.
         most + most / 4
             + self.workgroup / self.lanes * (quads * 16 + 8)
-            + self.workgroup / quads * quads * 16
-            + 4 * quads * 16
-            + quads * 4
-            + (self.workgroup * 3 + 2 * MAX_PARTS + 64) * 4
+            + 2 * quads * 16
+            + (self.workgroup + 64) * 4
     }
 
     /// The kernel, for any number of workgroups that run all at the same time. With
@@ -173,7 +195,7 @@ impl WholeLayer {
                 parts = parts.u32(&format!("{name}_{what}"), value);
             }
         }
-        let [qkv, a, between, g, parts_at, _] = self.places(0);
+        let [qkv, a, between, g, parts_at, _] = self.places();
         for (name, value) in [
             ("DONE", Messages::DONE),
             ("LATE", Messages::LATE),
@@ -185,6 +207,9 @@ impl WholeLayer {
             ("BETWEEN", between),
             ("G", g),
             ("PARTS", parts_at),
+            ("HEADS", self.heads),
+            ("KV_HEADS", self.kv_heads),
+            ("HEAD_GROUP", self.heads / self.kv_heads),
             ("A_QUADS", self.attended() / 4),
             ("A_PADDED", self.attended() / 4),
             ("BETWEEN_QUADS", self.matrices[1].units / 4),
@@ -197,13 +222,12 @@ impl WholeLayer {
         parts = parts
             .definition(Whole::WGSL)
             .definition(Attend::WGSL)
-            .definition(Rope::WGSL)
             .definition(Pass::WGSL)
             .definition(Row::WGSL)
             .bind("w", Uniform, "Whole")
             .bind("batch", Uniform, "Pass")
             .bind("rows", Read, "array<Row>")
-            .bind("angles", Read, "array<f32>")
+            .bind("angles", Read, "array<vec4<f32>>")
             .bind("norms", Read, "array<vec4<f32>>")
             .bind("x", Write, "array<vec4<f32>>")
             .bind("o", Write, "array<vec4<f32>>")
@@ -218,15 +242,12 @@ impl WholeLayer {
             .bind("up_scales", Read, "array<u32>")
             .bind("down_pieces", Read, "array<vec4<u32>>")
             .bind("down_scales", Read, "array<u32>")
-            .snippet("", "var<private> p: Attend;\nvar<private> r: Rope;\n");
-        parts = match self.normed {
-            true => parts
-                .bind("weights", Read, "array<f32>")
-                .snippet("normed", include_str!("../wgsl/attention_rope_normed.wgsl")),
-            false => {
-                parts.snippet("not_normed", include_str!("../wgsl/attention_rope_not_normed.wgsl"))
-            }
-        };
+            .bind("weights", Read, "array<vec4<f32>>")
+            .snippet("", "var<private> p: Attend;\n")
+            .snippet(
+                "",
+                if self.normed { "const NORMED = true;\n" } else { "const NORMED = false;\n" },
+            );
         parts = products(parts.snippet("", MATH), self.format)
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");
@@ -235,10 +256,11 @@ impl WholeLayer {
             let text = include_str!("../wgsl/arrivals.wgsl");
             parts = parts.template(text, &[("v", lower), ("V", upper)], &[]);
         }
-        parts =
-            attention.newest(parts.snippet("", KEEP_FLOAT), self.lanes).snippet("", MERGE_PARTS);
+        parts = attention
+            .lanes_apart(parts.snippet("", cache.wgsl()), self.lanes)
+            .snippet("", include_str!("../wgsl/layer_attention.wgsl"));
         let stores = [
-            ("qkv", "QKV", "put(QKV + unit, sum_0);"),
+            ("qkv", "QKV", "put(place_in_head(unit), sum_0);"),
             ("out", "OUT", "put(place_of(BETWEEN, BETWEEN_QUADS, unit), sum_0);"),
             ("up", "UP", "put(place_of(G, G_QUADS, unit), gelu(sum_0) * sum_1);"),
             ("down", "DOWN", "o[unit / 4u][unit % 4u] = sum_0;"),
@@ -250,5 +272,34 @@ impl WholeLayer {
             parts = parts.template(text, &words, &counts);
         }
         parts.kernel(include_str!("../wgsl/layer.wgsl"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WholeLayer;
+
+    #[test]
+    fn phases_differ() {
+        let every = |n: usize, k: usize| (1..=n).map(|i| i % k == 0).collect::<Vec<_>>();
+        let shapes =
+            [(18, 6), (26, 6), (34, 6), (48, 6), (62, 6), (26, 2), (42, 2), (46, 2), (7, 3)];
+        let mut layers: Vec<_> = shapes.into_iter().map(|(n, k)| every(n, k)).collect();
+        layers.extend([vec![true; 5], vec![false; 2], vec![true, true, false], every(6, 6)]);
+        for is_global in &layers {
+            let phases = WholeLayer::phases(is_global).unwrap();
+            assert!(phases.iter().all(|phase| (1..=3).contains(phase)));
+            let n = phases.len();
+            let global: Vec<_> = (0..n).filter(|i| is_global[*i]).collect();
+            let global = if global.len() > 1 { global } else { Vec::new() };
+            for in_turn in [(0..n).collect(), global] {
+                for (k, i) in in_turn.iter().enumerate() {
+                    let next = in_turn[(k + 1) % in_turn.len()];
+                    assert_ne!(phases[*i], phases[next], "{is_global:?} {phases:?}");
+                }
+            }
+        }
+        // Nothing is left by anybody else.
+        assert_eq!(WholeLayer::phases(&[true]), None);
     }
 }

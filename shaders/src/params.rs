@@ -138,23 +138,22 @@ params! {
         probe: u32,
         /// ε of all norms.
         eps: f32,
-        /// Query heads.
-        heads: u32,
-        /// Key and value heads.
-        kv_heads: u32,
         /// Slots of each head and sequence in the cache.
         slots: u32,
         /// A row sees so many positions, itself included; 0 for all.
         window: u32,
         /// Which of the two tables of angles.
         table: u32,
-        /// 1, 2 or 3, other than in the layers before and after this one: by it, values are known to be
-        /// there.
+        /// By it, values are known to be there (`WholeLayer::phases`).
         phase: u32,
         /// Queries are multiplied by this.
         query_scale: f32,
         /// Scores become `c · tanh(s / c)`, where not 0.
         softcap: f32,
+        /// Nothing.
+        unused0: u32,
+        /// Nothing.
+        unused1: u32,
     }
     /// A layer's attention.
     Attend {

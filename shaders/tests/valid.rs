@@ -100,6 +100,8 @@ fn whole_layers() -> Vec<WholeLayer> {
             let matrix = |units, rows, cols| LayerMatrix::new(units, rows, pieces(cols), subgroup);
             let attention = Attention { head_dim, heads: 1, rows: 1, cache: CacheFormat::F16 };
             let layer = WholeLayer {
+                heads: q / head_dim,
+                kv_heads: kv / head_dim,
                 format,
                 head_dim,
                 normed: hidden != 1152,

@@ -4,14 +4,6 @@
 
 const HALF: u32 = HEAD / 2u;
 const PER_HALF: u32 = (HALF + WORKGROUP - 1u) / WORKGROUP;
-const VALUE_QUADS: u32 = (HEAD + 3u) / 4u;
-const PER_ITEM: u32 = (HALF + VALUE_QUADS + WORKGROUP - 1u) / WORKGROUP;
-
-// The row, once it is set.
-var<private> row: Row;
-// Cosine and sine of features d and d + HALF, and the norms' weights, of the query, then of the key.
-var<private> turns: array<vec2<f32>, PER_HALF>;
-var<private> gains: array<vec4<f32>, PER_HALF>;
 
 var<workgroup> squares: array<vec2<f32>, WORKGROUP>;
 var<workgroup> new_query: array<vec4<f32>, QUADS>;
@@ -32,7 +24,7 @@ fn halves(lo: vec4<f32>, hi: vec4<f32>) -> vec4<u32> {
 }
 
 // What part `part` of the positions begins and ends with.
-fn positions(part: u32) -> vec2<u32> {
+fn positions(row: Row, part: u32) -> vec2<u32> {
     var start = 0u;
     if p.window != 0u && row.pos + 1u > p.window { start = row.pos + 1u - p.window; }
     let length = (row.pos + 1u - start + batch.splits - 1u) / batch.splits;
@@ -41,28 +33,15 @@ fn positions(part: u32) -> vec2<u32> {
 }
 
 // Where the keys and values of a head begin.
-fn cache_of(head: u32) -> u32 {
+fn cache_of(row: Row, head: u32) -> u32 {
     return (row.seq * p.kv_heads + head / (p.heads / p.kv_heads)) * p.slots;
 }
 
 // Asks for the first of what is in the cache.
 fn ask_first(head: u32, part: u32, i: u32) {
-    let at = positions(part);
-    ask(cache_of(head), at.x, min(at.y, row.pos), i / LANES, i % LANES);
-}
-
-// Asks for what turns the newest query and key. Features are for as many invocations as there is
-// something to do for.
-fn ask_turns(local: u32) {
-    let angle = r.table * HEAD;
-    for (var m = 0u; m < PER_HALF; m++) {
-        let d = m * WORKGROUP + local;
-        let e = d + HALF;
-        if d < HALF {
-            turns[m] = vec2<f32>(angles[angle + d], angles[angle + e]);
-            gains[m] = vec4<f32>(weight(d), weight(e), weight(HEAD + d), weight(HEAD + e));
-        }
-    }
+    let row = rows[0];
+    let at = positions(row, part);
+    ask(cache_of(row, head), at.x, min(at.y, row.pos), i / LANES, i % LANES);
 }
 
 // The newest position, rounded as the cache rounds it, for the first group.
@@ -93,15 +72,15 @@ fn add_newest(group: u32, lane: u32, even: bool) {
     }
 }
 
-// A head and a part of the positions, once these and what turns the newest one are asked for. Invocation
-// `local` is number `i` along the subgroups, of `size`, which fill the workgroup and have a key each at
-// least, or not (`even`).
+// A head and a part of the positions, once these are asked for. Invocation `local` is number `i` along
+// the subgroups, of `size`, which fill the workgroup and have a key each at least, or not (`even`).
 fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
+    let row = rows[0];
     let lane = i % LANES;
     let group = i / LANES;
     let kv_head = head / (p.heads / p.kv_heads);
-    let cache = cache_of(head);
-    let from_to = positions(part);
+    let cache = cache_of(row, head);
+    let from_to = positions(row, part);
     let begin = from_to.x;
     let end = from_to.y;
     top = LOWEST;
@@ -109,27 +88,26 @@ fn attend(head: u32, part: u32, local: u32, i: u32, size: u32, even: bool) {
     acc = array<Eight, EACH>();
     let of_query = head * HEAD;
     let of_key = (p.heads + kv_head) * HEAD;
-    let of_values = vec4<u32>((p.heads + p.kv_heads + kv_head) * HEAD);
+    let of_value = (p.heads + p.kv_heads + kv_head) * HEAD;
+    let angle = r.table * HEAD;
 
-    // Norms, rotation, scale, as in rope.wgsl: features d and d + HALF of the query, then of the key.
-    // Four features of the value each are for invocations without these, if there are any.
-    var pairs: array<vec4<f32>, PER_ITEM>;
-    for (var m = 0u; m < PER_ITEM; m++) {
-        let item = m * WORKGROUP + local;
-        if item < HALF + VALUE_QUADS {
-            let is_value = item >= HALF;
-            let e = item + HALF;
-            let features = 4u * (item - HALF) + vec4<u32>(0u, 1u, 2u, 3u);
-            let of_value = of_values + min(features, vec4<u32>(HEAD - 1u));
-            let of_pair = vec4<u32>(of_query + item, of_query + e, of_key + item, of_key + e);
-            let four = of_qkv(select(of_pair, of_value, is_value));
-            if is_value {
-                new_value[item - HALF] = select(vec4<f32>(), four, features < vec4<u32>(HEAD));
-            } else {
-                pairs[m] = four;
-            }
+    // Norms, rotation, scale, as in rope.wgsl, by as many invocations as there is something to do for. All
+    // is asked for before any of it is needed: features d and d + HALF of the query, then of the key.
+    var pairs: array<vec4<f32>, PER_HALF>;
+    var gains: array<vec4<f32>, PER_HALF>;
+    var turns: array<vec2<f32>, PER_HALF>;
+    for (var m = 0u; m < PER_HALF; m++) {
+        let d = m * WORKGROUP + local;
+        let e = d + HALF;
+        if d < HALF {
+            pairs[m] = vec4<f32>(
+                qkv[of_query + d], qkv[of_query + e], qkv[of_key + d], qkv[of_key + e],
+            );
+            turns[m] = vec2<f32>(angles[angle + d], angles[angle + e]);
+            gains[m] = vec4<f32>(weight(d), weight(e), weight(HEAD + d), weight(HEAD + e));
         }
     }
+    for (var d = local; d < HEAD; d += WORKGROUP) { new_value[d / 4u][d % 4u] = qkv[of_value + d]; }
     var sum_squares = vec2<f32>();
     for (var m = 0u; m < PER_HALF; m++) {
         let four = pairs[m] * pairs[m];

@@ -12,8 +12,6 @@ fn main(
     // Do whole subgroups fill the workgroup, none smaller than a key?
     let even = size * count == WORKGROUP && size >= LANES;
     let i = select(local, id * size + place, even);
-    row = rows[0];
-    ask_turns(local);
     ask_first(workgroup.x, workgroup.z, i);
     attend(workgroup.x, workgroup.z, local, i, size, even);
 }

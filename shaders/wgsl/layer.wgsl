@@ -93,16 +93,14 @@ fn norm_both(
 // Attention of the heads and parts of the positions that fall to this workgroup, the first of which was
 // asked for. Parts are put together by workgroups that have none, if there are enough.
 fn attend_mine(me: Me, workgroup: u32, workgroups: u32) {
-    for (var unit = workgroup; unit < p.heads * batch.splits; unit += workgroups) {
-        let head = unit % p.heads;
-        if unit > workgroup { ask_first(head, unit / p.heads, me.i); }
-        attend(head, unit / p.heads, me.i, me.i, me.size, true);
+    for (var unit = workgroup; unit < HEADS * batch.splits; unit += workgroups) {
+        if unit > workgroup { ask_first(unit, me.i); }
+        attend(unit, me);
         workgroupBarrier();
     }
     if batch.splits == 1u { return; }
-    for (var head = workgroups - 1u - workgroup; head < p.heads; head += workgroups) {
-        merge_parts(0u, head, me.i);
-        workgroupBarrier();
+    for (var head = workgroups - 1u - workgroup; head < HEADS; head += workgroups) {
+        merge(head, me);
     }
 }
 
@@ -122,8 +120,8 @@ fn main(
         return;
     }
     let me = Me(i, place, size, id * n + workgroup.x, count * n);
-    p = Attend(w.heads, w.kv_heads, w.slots, w.window, 0u, w.softcap, 0u, 0u);
-    r = Rope(w.heads, w.kv_heads, w.slots, w.table, w.eps, w.query_scale, 0u, 0u);
+    p.slots = w.slots;
+    p.softcap = w.softcap;
 
     // x and what is to be added to it.
     var v: array<vec4<f32>, PER>;
@@ -137,13 +135,13 @@ fn main(
     }
     ask_gains(0u, i);
     row = rows[0];
-    let attends = workgroup.x < p.heads * batch.splits;
-    if attends { ask_turns(i); }
+    let attends = workgroup.x < HEADS * batch.splits;
+    if attends { ask_first(workgroup.x, i); }
     qkv_begin(me);
     enter(i);
     norm_both(&v, &u, me, 0u, w.residual != 0u);
     qkv_run(me);
-    if attends { ask_first(workgroup.x % p.heads, workgroup.x / p.heads, i); }
+    if attends { ask_turns(me); }
     out_begin(me);
     // Nobody waits for an invocation of the same workgroup but here: and x_bytes was read.
     workgroupBarrier();

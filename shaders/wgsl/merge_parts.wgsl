@@ -11,9 +11,8 @@ var<workgroup> shares: array<vec4<f32>, SHARE * HEAD_QUADS>;
 fn merge_parts(row: u32, head: u32, i: u32) {
     let start = (row * p.heads + head) * batch.splits * (HEAD + 2u);
     if i < batch.splits {
-        let ends = part_ends(start + i * (HEAD + 2u));
-        part_totals[i] = ends.x;
-        part_tops[i] = ends.y;
+        part_totals[i] = parts[start + i * (HEAD + 2u) + HEAD];
+        part_tops[i] = parts[start + i * (HEAD + 2u) + HEAD + 1u];
     }
     workgroupBarrier();
     var most = part_tops[0];
@@ -23,7 +22,12 @@ fn merge_parts(row: u32, head: u32, i: u32) {
     if share < SHARE {
         var v: vec4<f32>;
         for (var s = share; s < batch.splits; s += SHARE) {
-            v += exp(part_tops[s] - most) * part_quad(start + s * (HEAD + 2u), c);
+            let part = start + s * (HEAD + 2u);
+            let factor = exp(part_tops[s] - most);
+            for (var d = 0u; d < 4u; d++) {
+                // Features past the last are read from what follows, and not kept.
+                v[d] += factor * parts[part + min(4u * c + d, HEAD - 1u)];
+            }
         }
         shares[i] = v;
     }
@@ -36,7 +40,9 @@ fn merge_parts(row: u32, head: u32, i: u32) {
         for (var s = 0u; s < SHARE; s++) { v += shares[s * HEAD_QUADS + i]; }
         v /= total;
         kept[i] = v;
-        put_quad(at, i, v);
+        for (var d = 0u; d < 4u; d++) {
+            if 4u * i + d < HEAD { a[at + 4u * i + d] = v[d]; }
+        }
     }
     keep(at, i);
 }

@@ -37,18 +37,20 @@ fn give_up() {
     atomicStore(&in_vain, 1u);
 }
 
-// Waits for four values, which lie anywhere.
-fn four_arrived(at: vec4<u32>) -> vec4<f32> {
-    var words: vec4<u32>;
+// Waits for eight values, which lie anywhere.
+fn eight_words(a: vec4<u32>, b: vec4<u32>) -> Eight {
+    var lo: vec4<u32>;
+    var hi: vec4<u32>;
     for (var t = 0u; t < PATIENCE; t++) {
-        words = vec4<u32>(word(at.x), word(at.y), word(at.z), word(at.w));
-        if are_there(words) { break; }
+        lo = vec4<u32>(word(a.x), word(a.y), word(a.z), word(a.w));
+        hi = vec4<u32>(word(b.x), word(b.y), word(b.z), word(b.w));
+        if are_there(lo) && are_there(hi) { break; }
         if is_hopeless(t) {
             give_up();
             break;
         }
     }
-    return bitcast<vec4<f32>>(words);
+    return Eight(bitcast<vec4<f32>>(lo), bitcast<vec4<f32>>(hi));
 }
 
 // Group c of the `quads` groups of four of a vector: the groups' first values lie side by side, then their
@@ -63,34 +65,14 @@ fn place_of(first: u32, quads: u32, j: u32) -> u32 {
     return first + j % 4u * quads + j / 4u;
 }
 
-// q, k and v.
-fn of_qkv(at: vec4<u32>) -> vec4<f32> {
-    return four_arrived(vec4<u32>(QKV) + at);
+// Where a row of q, k and v lies: of each head every eighth feature side by side.
+fn place_in_head(j: u32) -> u32 {
+    return QKV + j / HEAD * HEAD + j % 8u * (HEAD / 8u) + j % HEAD / 8u;
 }
 
-// A head's part of attention's result, or a part of the positions' part of it.
-fn put_quad(at: u32, c: u32, v: vec4<f32>) {
-    for (var d = 0u; d < 4u; d++) { put(A + d * A_QUADS + at / 4u + c, v[d]); }
-}
-
-fn put_part(to: u32, c: u32, v: vec4<f32>) {
-    for (var d = 0u; d < 4u; d++) { put(PARTS + to + d * (HEAD / 4u) + c, v[d]); }
-}
-
-fn put_ends(to: u32, total: f32, top: f32) {
-    put(PARTS + to + HEAD, total);
-    put(PARTS + to + HEAD + 1u, top);
-}
-
-fn part_quad(start: u32, c: u32) -> vec4<f32> {
-    let at = PARTS + start + c;
-    return four_arrived(vec4<u32>(at, at + HEAD / 4u, at + HEAD / 2u, at + 3u * (HEAD / 4u)));
-}
-
-// Total and maximum.
-fn part_ends(start: u32) -> vec2<f32> {
-    let at = PARTS + start + HEAD;
-    return four_arrived(vec4<u32>(at, at + 1u, at, at + 1u)).xy;
+fn eight_arrived(first: u32) -> Eight {
+    let at = first + HEAD / 8u * vec4<u32>(0u, 1u, 2u, 3u);
+    return eight_words(at, at + HEAD / 2u);
 }
 
 fn enter(i: u32) {

@@ -1,6 +1,6 @@
 //! What a pass works on, allocated once a session.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use shaders::params::{Pass, Row};
 use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS};
@@ -57,9 +57,9 @@ pub(super) struct Buffers {
     /// together with the matmuls after them.
     pub(super) x_between: wgpu::Buffer,
     /// By [`Which`], then for sliding and for global layers: they differ in the splits.
-    pub(super) pass: [[wgpu::Buffer; 2]; 2],
+    pub(super) pass: [[PassBuffer; 2]; 2],
     /// For the head, which takes some wanted rows at a time.
-    pub(super) head_pass: wgpu::Buffer,
+    pub(super) head_pass: PassBuffer,
     pub(super) h: wgpu::Buffer,
     pub(super) qkv: wgpu::Buffer,
     pub(super) q: wgpu::Buffer,
@@ -81,6 +81,32 @@ pub(super) struct Buffers {
     pub(super) staging: wgpu::Buffer,
 }
 
+/// What a pass is told, on the device. Most passes of an answer are told the same.
+pub(super) struct PassBuffer {
+    buffer: wgpu::Buffer,
+    /// What is there once all that was sent has arrived.
+    there: Mutex<Pass>,
+}
+
+impl PassBuffer {
+    /// Has it there for the passes that are submitted from now on.
+    pub(super) fn send(&self, queue: &wgpu::Queue, pass: Pass) {
+        let mut there = self.there.lock().unwrap_or_else(|e| e.into_inner());
+        if *there != pass {
+            queue.write_buffer(&self.buffer, 0, bytemuck::bytes_of(&pass));
+            *there = pass;
+        }
+    }
+}
+
+impl std::ops::Deref for PassBuffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
 /// Bytes of logits on the device.
 const LOGITS: u64 = 64 << 20;
 
@@ -89,7 +115,10 @@ impl Buffers {
         let rows = max_rows.max(SPLIT_ROWS);
         let w = Widths::new(c);
         let floats = |label: &str, n: usize| device.storage(label, (rows * n * 4) as u64);
-        let pass = || device.uniform(&Pass::default());
+        let pass = || PassBuffer {
+            buffer: device.uniform(&Pass::default()),
+            there: Mutex::new(Pass::default()),
+        };
         let fit = LOGITS.min(device.max_binding) as usize / (vocab * 4);
         let logit_rows = fit.clamp(1, rows);
         let back = (logit_rows * vocab).max(rows * w.hidden) as u64 * 4;

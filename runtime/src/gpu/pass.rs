@@ -123,7 +123,7 @@ impl Gpu {
     /// Sends which of the wanted rows the head is for: `n` from `first` on.
     pub(super) fn send_head(&self, first: usize, n: usize) {
         let pass = Pass { n: n as u32, first: first as u32, splits: 1, unused: 0 };
-        self.device.queue.write_buffer(&self.buffers.head_pass, 0, bytemuck::bytes_of(&pass));
+        self.buffers.head_pass.send(&self.device.queue, pass);
     }
 
     /// Sends what the device needs to know of a batch; not its tokens where the device has them.
@@ -181,7 +181,7 @@ impl Gpu {
                 *splits = split(c, rows, kind);
                 let n = rows.len() as u32;
                 let pass = Pass { n, splits: *splits, ..Default::default() };
-                queue.write_buffer(&b.pass[which][kind], 0, bytemuck::bytes_of(&pass));
+                b.pass[which][kind].send(queue, pass);
             }
         }
         Shape {
@@ -201,9 +201,11 @@ pub(super) fn split(c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
     if rows.len() > SPLIT_ROWS {
         return 1;
     }
+    // Where a single layer is global, it has as many as the others (`WholeLayer::phases`).
+    let global = c.layers.iter().filter(|l| l.window.is_none()).count();
     let window = match kind {
-        0 => c.layers.iter().filter_map(|l| l.window).max().unwrap_or(usize::MAX),
-        _ => usize::MAX,
+        1 if global > 1 => usize::MAX,
+        _ => c.layers.iter().filter_map(|l| l.window).max().unwrap_or(usize::MAX),
     };
     let seen = rows.iter().map(|r| (r.end as usize).min(window)).max().unwrap_or(1);
     seen.div_ceil(PART).clamp(1, shaders::MAX_PARTS) as u32

@@ -51,7 +51,8 @@ impl WholeOp {
     ) -> Result<Self, Option<String>> {
         let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
         let whole = whole_layer(maker, qk_norms.is_some(), matrices).ok_or(None)?;
-        let phase = WholeLayer::phase(layer.index, c.layers.len()).ok_or(None)?;
+        let is_global: Vec<_> = c.layers.iter().map(|l| l.window.is_none()).collect();
+        let phase = WholeLayer::phases(&is_global).ok_or(None)?[layer.index];
         let kernel = whole.kernel();
         let compiled = device.guarded("a layer in one dispatch", || Ok(device.pipeline(&kernel)));
         compiled.map_err(|e| Some(e.to_string()))?;
@@ -63,7 +64,7 @@ impl WholeOp {
         let norms =
             [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm), Some(&layer.ffn_norm)];
         let norms = device.floats("norms", &norms.map(padded).concat());
-        let bytes = whole.message_bytes(c.heads) as u64;
+        let bytes = whole.message_bytes() as u64;
         let messages = b.messages.get_or_init(|| device.storage("messages", bytes));
         let kind = usize::from(layer.config.window.is_none());
         let op = |probe| {
@@ -72,19 +73,18 @@ impl WholeOp {
                 residual: u32::from(before.is_some()),
                 probe,
                 eps: c.rms_eps,
-                heads: c.heads as u32,
-                kv_heads: c.kv_heads as u32,
                 slots: device_slots(maker.cache, layer.index) as u32,
                 window: layer.config.window.unwrap_or(0) as u32,
                 table: maker.table_of_layer[layer.index] as u32,
                 phase,
                 query_scale: c.query_scale,
                 softcap: c.attn_softcap.unwrap_or(0.0),
+                ..Default::default()
             });
             let mut buffers = vec![&w, &b.pass[Which::All as usize][kind], &b.rows[0], &b.angles];
             buffers.extend([&norms, &b.x[0], &b.o, messages, k, v]);
             buffers.extend(matrices.iter().flat_map(|m| m.shards[0].planes()));
-            buffers.extend(qk_norms);
+            buffers.push(qk_norms.unwrap_or(&norms));
             Op::new(device, &kernel, &buffers)
         };
         Ok(WholeOp { op: op(0), probe: op(1) })
@@ -115,6 +115,8 @@ fn whole_layer(
     let [qkv, out, up, down] = matrices;
     let layer = WholeLayer {
         format,
+        heads: c.heads,
+        kv_heads: c.kv_heads,
         head_dim: c.head_dim,
         normed,
         hidden: w.hidden,
