@@ -47,9 +47,7 @@ impl Attention {
     /// part.
     pub fn one(self, lanes: usize, int8: bool) -> Kernel {
         let parts = self.ends(self.along("attention_one", lanes));
-        self.lanes_apart(kept(parts, int8), lanes)
-            .snippet("", TOGETHER)
-            .kernel(include_str!("../wgsl/attention_one.wgsl"))
+        self.looking(kept(parts, int8), lanes).kernel(include_str!("../wgsl/attention_one.wgsl"))
     }
 
     /// [`Rope::kernel`](crate::Rope::kernel) and [`Attention::one`] in one, for a single row, which sees what is before it
@@ -77,19 +75,24 @@ impl Attention {
             }
         };
         let parts = kept(parts, int8).snippet("", MATH).snippet("", self.cache.wgsl());
-        self.lanes_apart(parts, lanes)
-            .snippet("", TOGETHER)
+        self.looking(parts, lanes)
             .snippet("", include_str!("../wgsl/attention_newest.wgsl"))
             .kernel(include_str!("../wgsl/attention_rope.wgsl"))
     }
 
-    /// What attends with `lanes` invocations along a key.
-    pub(crate) fn lanes_apart(self, parts: Parts, lanes: usize) -> Parts {
+    /// What attends with `lanes` invocations along a key, in workgroups of their own.
+    fn looking(self, parts: Parts, lanes: usize) -> Parts {
+        self.lanes_apart(parts, lanes, include_str!("../wgsl/attention_look.wgsl"))
+            .snippet("", include_str!("../wgsl/attention_together.wgsl"))
+    }
+
+    /// What has `lanes` invocations along a key, and a `look` over keys that does.
+    pub(crate) fn lanes_apart(self, parts: Parts, lanes: usize, look: &str) -> Parts {
         let each = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8 / lanes;
         let ahead = (Self::AHEAD / each).max(1);
         let counts = [("j", ahead), ("e", each)];
         let text = include_str!("../wgsl/attention_lanes.wgsl");
-        parts.u32("AHEAD", ahead).template(text, &[], &counts)
+        parts.u32("AHEAD", ahead).template(text, &[], &counts).template(look, &[], &counts)
     }
 
     /// Units of keys, eight features each, that an invocation asks for at once.
@@ -179,8 +182,6 @@ fn kept(parts: Parts, int8: bool) -> Parts {
         .bind("a_scales", Write, "array<vec2<f32>>")
         .snippet("int8", include_str!("../wgsl/keep_int8.wgsl"))
 }
-
-const TOGETHER: &str = include_str!("../wgsl/attention_together.wgsl");
 
 /// Parts that positions are split into at most.
 pub const MAX_PARTS: usize = 64;

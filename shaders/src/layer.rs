@@ -83,6 +83,8 @@ pub struct WholeLayer {
     pub head_dim: usize,
     /// Are queries and keys normed?
     pub normed: bool,
+    /// Are scores capped?
+    pub capped: bool,
     /// Features of a row of x, padded.
     pub hidden: usize,
     /// Features of GELU(gate) · up, padded.
@@ -164,7 +166,7 @@ impl WholeLayer {
         // x in bytes; what groups of keys found; the newest position; the rest.
         most + most / 4
             + self.workgroup / self.lanes * (quads * 16 + 8)
-            + 2 * quads * 16
+            + 5 * quads * 16
             + (self.workgroup + 64) * 4
     }
 
@@ -242,12 +244,10 @@ impl WholeLayer {
             .bind("up_scales", Read, "array<u32>")
             .bind("down_pieces", Read, "array<vec4<u32>>")
             .bind("down_scales", Read, "array<u32>")
-            .bind("weights", Read, "array<vec4<f32>>")
-            .snippet("", "var<private> p: Attend;\n")
-            .snippet(
-                "",
-                if self.normed { "const NORMED = true;\n" } else { "const NORMED = false;\n" },
-            );
+            .bind("weights", Read, "array<vec4<f32>>");
+        let is = |name, yes| format!("const {name} = {yes};\n");
+        let (normed, capped) = (is("NORMED", self.normed), is("MAY_CAP", self.capped));
+        parts = parts.template(&(normed + &capped + "var<private> p: Attend;\n"), &[], &[]);
         parts = products(parts.snippet("", MATH), self.format)
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");
@@ -256,9 +256,11 @@ impl WholeLayer {
             let text = include_str!("../wgsl/arrivals.wgsl");
             parts = parts.template(text, &[("v", lower), ("V", upper)], &[]);
         }
-        parts = attention
-            .lanes_apart(parts.snippet("", cache.wgsl()), self.lanes)
-            .snippet("", include_str!("../wgsl/layer_attention.wgsl"));
+        parts = attention.lanes_apart(
+            parts.snippet("", cache.wgsl()),
+            self.lanes,
+            include_str!("../wgsl/layer_attention.wgsl"),
+        );
         let stores = [
             ("qkv", "QKV", "put(place_in_head(unit), sum_0);"),
             ("out", "OUT", "put(place_of(BETWEEN, BETWEEN_QUADS, unit), sum_0);"),

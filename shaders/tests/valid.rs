@@ -105,6 +105,7 @@ fn whole_layers() -> Vec<WholeLayer> {
                 format,
                 head_dim,
                 normed: hidden != 1152,
+                capped: hidden == 1152,
                 hidden,
                 ffn,
                 matrices: [

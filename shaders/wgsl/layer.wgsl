@@ -94,8 +94,7 @@ fn norm_both(
 // asked for. Parts are put together by workgroups that have none, if there are enough.
 fn attend_mine(me: Me, workgroup: u32, workgroups: u32) {
     for (var unit = workgroup; unit < HEADS * batch.splits; unit += workgroups) {
-        if unit > workgroup { ask_first(unit, me.i); }
-        attend(unit, me);
+        attend(unit, unit + workgroups, me);
         workgroupBarrier();
     }
     if batch.splits == 1u { return; }
@@ -135,13 +134,28 @@ fn main(
     }
     ask_gains(0u, i);
     row = rows[0];
+    row_slot = row.pos % w.slots;
     let attends = workgroup.x < HEADS * batch.splits;
-    if attends { ask_first(workgroup.x, i); }
+    var turn: array<vec4<f32>, TURNS_PER>;
+    var gain: array<vec4<f32>, TURNS_PER>;
+    if attends {
+        for (var k = 0u; k < TURNS_PER; k++) {
+            let c = k * WORKGROUP + i;
+            if c < QUADS { turn[k] = angles[w.table * QUADS + c]; }
+            if NORMED && c < 2u * QUADS { gain[k] = weights[c]; }
+        }
+        take(workgroup.x);
+        ask(begin, i / LANES, i % LANES);
+    }
     qkv_begin(me);
     enter(i);
+    for (var k = 0u; k < TURNS_PER; k++) {
+        let c = k * WORKGROUP + i;
+        if attends && c < QUADS { turns[c] = turn[k]; }
+        if attends && c < 2u * QUADS { gains[c] = gain[k]; }
+    }
     norm_both(&v, &u, me, 0u, w.residual != 0u);
     qkv_run(me);
-    if attends { ask_turns(me); }
     out_begin(me);
     // Nobody waits for an invocation of the same workgroup but here: and x_bytes was read.
     workgroupBarrier();

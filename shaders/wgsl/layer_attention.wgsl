@@ -9,52 +9,42 @@ var<workgroup> new_query: array<vec4<f32>, QUADS>;
 var<workgroup> new_key: array<Unit, UNITS>;
 var<workgroup> new_value: array<Unit, UNITS>;
 
-// The row, once it is set.
-var<private> row: Row;
-// Cosines and sines of this invocation's units, and the weights of a norm: of the query, or of the key.
-var<private> cosines: array<Eight, EACH>;
-var<private> sines: array<Eight, EACH>;
-var<private> gains: array<Eight, EACH>;
+const TURNS_PER: u32 = (2u * QUADS + WORKGROUP - 1u) / WORKGROUP;
 
-// What part `part` of the positions begins and ends with.
-fn positions(part: u32) -> vec2<u32> {
+// Cosines and sines of the row's position; weights of the norms of queries and of keys.
+var<workgroup> turns: array<vec4<f32>, QUADS>;
+var<workgroup> gains: array<vec4<f32>, 2u * QUADS>;
+
+// The row, once it is set, and the slot of its position.
+var<private> row: Row;
+var<private> row_slot: u32;
+// The head and part of the positions that was asked for: where the keys and values begin, from which
+// position to which there are any, and does the newest one belong to it?
+var<private> cache: u32;
+var<private> begin: u32;
+var<private> stored: u32;
+var<private> with_newest: bool;
+
+fn take(unit: u32) {
+    cache = (row.seq * KV_HEADS + unit % HEADS / HEAD_GROUP) * w.slots;
     var start = 0u;
     if w.window != 0u && row.pos + 1u > w.window { start = row.pos + 1u - w.window; }
     let length = (row.pos + 1u - start + batch.splits - 1u) / batch.splits;
-    let begin = min(start + part * length, row.pos + 1u);
-    return vec2<u32>(begin, min(begin + length, row.pos + 1u));
+    begin = min(start + unit / HEADS * length, row.pos + 1u);
+    let end = min(begin + length, row.pos + 1u);
+    stored = min(end, row.pos);
+    with_newest = begin <= row.pos && row.pos < end;
 }
 
-// Where the keys and values of a head begin.
-fn cache_of(head: u32) -> u32 {
-    return (row.seq * KV_HEADS + head / HEAD_GROUP) * w.slots;
-}
-
-// Asks for the first of what is in the cache.
-fn ask_first(unit: u32, i: u32) {
-    let at = positions(unit / HEADS);
-    ask(cache_of(unit % HEADS), at.x, min(at.y, row.pos), i / LANES, i % LANES);
-}
-
-fn ask_gains_of(what: u32, lane: u32) {
-    if NORMED && what < 2u {
-        for (var e = 0u; e < EACH; e++) {
-            let at = what * QUADS + 2u * (e * LANES + lane);
-            gains[e] = Eight(weights[at], weights[at + 1u]);
-        }
-    }
-}
-
-// Asks for what the newest query or key is normed and turned with.
-fn ask_turns(me: Me) {
-    let lane = me.place % LANES;
-    let table = w.table * QUADS;
-    ask_gains_of(me.i / me.size, lane);
-    for (var e = 0u; e < EACH; e++) {
-        let at = table + 2u * (e * LANES + lane) % (QUADS / 2u);
-        cosines[e] = Eight(angles[at], angles[at + 1u]);
-        sines[e] = Eight(angles[at + QUADS / 2u], angles[at + QUADS / 2u + 1u]);
-    }
+// Asks for the next positions from `at` on that a group of lanes looks at: every GROUPS-th, AHEAD of
+// them.
+fn ask(at: u32, group: u32, lane: u32) {
+    if at >= stored { return; }
+    // No more positions than slots are ever looked at.
+    @j let back_{j} = row.pos - min(at + {j}u * GROUPS + group, stored - 1u);
+    @j let slot_{j} = cache + row_slot + select(0u, w.slots, back_{j} > row_slot) - back_{j};
+    @j @e key_{j}_{e} = key_unit(slot_{j}, {e}u * LANES + lane);
+    @j @e value_{j}_{e} = value_unit(slot_{j}, {e}u * LANES + lane);
 }
 
 // The features that lie half a head apart from those of unit e.
@@ -85,16 +75,19 @@ fn make(what: u32, head: u32, me: Me) {
             }
             let factor = inverseSqrt(along(squares) / f32(HEAD) + w.eps);
             for (var e = 0u; e < EACH; e++) {
-                features[e].lo *= factor * gains[e].lo;
-                features[e].hi *= factor * gains[e].hi;
+                let at = what * QUADS + 2u * (e * LANES + lane);
+                features[e].lo *= factor * gains[at];
+                features[e].hi *= factor * gains[at + 1u];
             }
         }
         var turned: array<Eight, EACH>;
         for (var e = 0u; e < EACH; e++) {
             let other = half_apart(&features, e);
-            let sign = select(1.0, -1.0, e * LANES + lane < UNITS / 2u);
-            turned[e].lo = features[e].lo * cosines[e].lo + sign * sines[e].lo * other.lo;
-            turned[e].hi = features[e].hi * cosines[e].hi + sign * sines[e].hi * other.hi;
+            let unit = e * LANES + lane;
+            let sign = select(1.0, -1.0, unit < UNITS / 2u);
+            let at = 2u * (unit % (UNITS / 2u));
+            turned[e].lo = features[e].lo * turns[at] + sign * turns[at + UNITS] * other.lo;
+            turned[e].hi = features[e].hi * turns[at + 1u] + sign * turns[at + UNITS + 1u] * other.hi;
         }
         features = turned;
     }
@@ -107,7 +100,7 @@ fn make(what: u32, head: u32, me: Me) {
         } else {
             let unit = narrow(features[e]);
             // One of the heads that share the KV head leaves it in the cache.
-            let at = (cache_of(head) + row.pos % w.slots) * UNITS + c;
+            let at = (cache + row_slot) * UNITS + c;
             let keep = head % HEAD_GROUP == 0u;
             if what == 1u {
                 new_key[c] = unit;
@@ -177,31 +170,48 @@ fn part_place(head: u32, part: u32) -> u32 {
     return PARTS + (head * batch.splits + part) * (HEAD + 2u);
 }
 
-// A head and a part of the positions, the first of which were asked for.
-fn attend(unit: u32, me: Me) {
+// A head and a part of the positions, which are taken and the first of which are asked for; then takes the
+// next one.
+fn attend(unit: u32, next: u32, me: Me) {
     let head = unit % HEADS;
     let part = unit / HEADS;
     let lane = me.i % LANES;
     let group = me.i / LANES;
-    let from_to = positions(part);
-    let cache = cache_of(head);
     top = LOWEST;
     total = 0.0;
     acc = array<Eight, EACH>();
     let subgroup = me.i / me.size;
     let subgroups = WORKGROUP / me.size;
-    for (var what = subgroup; what < 3u; what += subgroups) {
-        if what != subgroup { ask_gains_of(what, lane); }
-        make(what, head, me);
-    }
+    for (var what = subgroup; what < 3u; what += subgroups) { make(what, head, me); }
     workgroupBarrier();
     for (var e = 0u; e < EACH; e++) {
         let at = 2u * (e * LANES + lane);
         query[e] = Eight(new_query[at], new_query[at + 1u]);
     }
-    look(cache, from_to.x, min(from_to.y, row.pos), group, lane);
+    // A group of lanes has an online softmax of its own over the positions that it asks for. (Once even
+    // where there are none.)
+    let end = stored;
+    let ends_with_newest = with_newest;
+    let least = begin + 1u;
+    for (var at = begin; at < max(end, least); at += GROUPS * AHEAD) {
+        @j var score_{j} = 0.0;
+        @j @e score_{j} += times_query(opened(key_{j}_{e}), {e}u);
+        @j score_{j} = select(LOWEST, shaped(along(score_{j})), at + {j}u * GROUPS + group < end);
+        var most = top;
+        @j most = max(most, score_{j});
+        raise(most);
+        @j let weight_{j} = select(0.0, exp(score_{j} - most), score_{j} > LOWEST);
+        @j total += weight_{j};
+        @j @e add_value(opened(value_{j}_{e}), weight_{j}, {e}u);
+        var then = at + GROUPS * AHEAD;
+        if then >= end && next < HEADS * batch.splits {
+            take(next);
+            then = begin;
+        }
+        ask(then, group, lane);
+    }
     // The newest position for the last group, which has the fewest others.
-    if from_to.x <= row.pos && row.pos < from_to.y && subgroup + 1u == subgroups {
+    if ends_with_newest && subgroup + 1u == subgroups {
         var s = 0.0;
         for (var e = 0u; e < EACH; e++) { s += times_query(opened(new_key[e * LANES + lane]), e); }
         s = shaped(along(s));

@@ -119,6 +119,7 @@ fn whole_layer(
         kv_heads: c.kv_heads,
         head_dim: c.head_dim,
         normed,
+        capped: c.attn_softcap.is_some(),
         hidden: w.hidden,
         ffn: w.g,
         matrices: [of(qkv, 1), of(out, 1), of(up, 2), of(down, 1)],
