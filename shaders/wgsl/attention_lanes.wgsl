@@ -8,7 +8,7 @@ const LOWEST: f32 = -3.0e38;
 
 var<workgroup> tops: array<f32, GROUPS>;
 var<workgroup> totals: array<f32, GROUPS>;
-var<workgroup> found: array<vec4<f32>, GROUPS * QUADS>;
+var<workgroup> found: array<array<vec4<f32>, QUADS>, GROUPS>;
 
 // This invocation's units of the query and of what it has found: values weighed by e^(score - top).
 var<private> query: array<Eight, EACH>;

@@ -34,9 +34,9 @@ fn together(group: u32, lane: u32, part: u32, at: u32, local: u32) {
     raise(most);
     if lane == 0u { totals[group] = total; }
     for (var e = 0u; e < EACH; e++) {
-        let to = group * QUADS + 2u * (e * LANES + lane);
-        found[to] = acc[e].lo;
-        found[to + 1u] = acc[e].hi;
+        let c = 2u * (e * LANES + lane);
+        found[group][c] = acc[e].lo;
+        found[group][c + 1u] = acc[e].hi;
     }
     workgroupBarrier();
     let whole = batch.splits == 1u;
@@ -46,7 +46,7 @@ fn together(group: u32, lane: u32, part: u32, at: u32, local: u32) {
         var v: vec4<f32>;
         for (var g = 0u; g < GROUPS; g++) {
             sum += totals[g];
-            v += found[g * QUADS + c];
+            v += found[g][c];
         }
         v *= select(1.0, 1.0 / sum, whole);
         kept[c] = v;

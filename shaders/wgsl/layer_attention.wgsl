@@ -3,8 +3,6 @@
 // workgroup and have a key each at least. Three of them make the newest query, key and value, which
 // others than the newest position never read from the cache.
 
-const SUBGROUP_QUADS: u32 = 4u; // groups of four features that a subgroup puts together at a time
-
 var<workgroup> new_query: array<vec4<f32>, QUADS>;
 var<workgroup> new_key: array<Unit, UNITS>;
 var<workgroup> new_value: array<Unit, UNITS>;
@@ -122,6 +120,8 @@ fn narrow(v: Eight) -> Unit {
     );
 }
 
+const SUBGROUP_QUADS: u32 = 4u; // groups of four features that a subgroup puts together at a time
+
 // What invocations with a part of it each have found of a group of four features: values weighed by
 // e^(score - top).
 struct Found {
@@ -153,16 +153,17 @@ fn over_shares(mine: Found, size: u32) -> Found {
     return all;
 }
 
-// Leaves group c of a head's result, by the invocations that share it.
-fn put_result(head: u32, c: u32, found: Found, share: u32) {
-    if share == 0u {
-        let v = found.quad / found.total;
-        let at = A + head * QUADS + c;
-        put(at, v.x);
-        put(at + A_QUADS, v.y);
-        put(at + 2u * A_QUADS, v.z);
-        put(at + 3u * A_QUADS, v.w);
-    }
+// Leaves four values, `apart` from each other.
+fn put_quad(at: u32, apart: u32, v: vec4<f32>) {
+    put(at, v.x);
+    put(at + apart, v.y);
+    put(at + 2u * apart, v.z);
+    put(at + 3u * apart, v.w);
+}
+
+// Leaves group c of a head's result.
+fn put_result(head: u32, c: u32, found: Found) {
+    put_quad(A + head * QUADS + c, A_QUADS, found.quad / found.total);
 }
 
 // Where a part of a head's positions lies: groups of four features, then the total and the maximum.
@@ -225,30 +226,30 @@ fn attend(unit: u32, next: u32, me: Me) {
         }
     }
 
-    if lane == 0u {
-        tops[group] = top;
-        totals[group] = total;
-    }
+    // All groups weigh by the largest maximum, and are added up.
+    if lane == 0u { tops[group] = top; }
+    workgroupBarrier();
+    var most = LOWEST;
+    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
+    raise(most);
+    if lane == 0u { totals[group] = total; }
     for (var e = 0u; e < EACH; e++) {
-        let to = group * QUADS + 2u * (e * LANES + lane);
-        found[to] = acc[e].lo;
-        found[to + 1u] = acc[e].hi;
+        let c = 2u * (e * LANES + lane);
+        found[group][c] = acc[e].lo;
+        found[group][c + 1u] = acc[e].hi;
     }
     workgroupBarrier();
-    let share = me.place / SUBGROUP_QUADS;
-    let shares = me.size / SUBGROUP_QUADS;
-    for (var first = subgroup * SUBGROUP_QUADS; first < QUADS; first += subgroups * SUBGROUP_QUADS) {
-        let c = first + me.place % SUBGROUP_QUADS;
-        var mine = Found(vec4<f32>(), 0.0, LOWEST);
-        for (var g = share; g < GROUPS; g += shares) {
-            mine = both(mine, Found(found[g * QUADS + c], totals[g], tops[g]));
+    for (var c = me.i; c < QUADS; c += WORKGROUP) {
+        var all = Found(vec4<f32>(), 0.0, most);
+        for (var g = 0u; g < GROUPS; g++) {
+            all.quad += found[g][c];
+            all.total += totals[g];
         }
-        let all = over_shares(mine, me.size);
         if batch.splits == 1u {
-            put_result(head, c, all, share);
-        } else if share == 0u {
+            put_result(head, c, all);
+        } else {
             let at = part_place(head, part);
-            for (var d = 0u; d < 4u; d++) { put(at + d * QUADS + c, all.quad[d]); }
+            put_quad(at + c, QUADS, all.quad);
             if c == 0u {
                 put(at + HEAD, all.total);
                 put(at + HEAD + 1u, all.top);
@@ -272,6 +273,7 @@ fn merge(head: u32, me: Me) {
             let words = eight_words(quad, ends);
             mine = both(mine, Found(words.lo, words.hi.x, words.hi.y));
         }
-        put_result(head, c, over_shares(mine, me.size), share);
+        let all = over_shares(mine, me.size);
+        if share == 0u { put_result(head, c, all); }
     }
 }
