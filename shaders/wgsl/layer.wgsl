@@ -172,10 +172,11 @@ fn main(
     u = between_arrived(i);
     norm_both(&v, &u, me, 2u, true);
     up_run(me);
-    down_begin(me);
     workgroupBarrier();
 
+    // Many values: weights on their way would keep them waiting.
     let g_quads = g_arrived(i);
+    down_begin(me);
     for (var k = 0u; k < G_PER; k++) { to_bytes(g_quads[k], k * WORKGROUP + i, G_PADDED); }
     workgroupBarrier();
     // Now that all of g is there, everybody that makes some of it has read the old x.
