@@ -158,8 +158,10 @@ impl Gpu {
     /// Sees whether whole layers work here, and pay: against separate operations, a few tokens each way,
     /// in turns, as a device may only be waking up.
     pub(super) fn try_whole(&mut self, model: &Model, last_norm: NormOps) -> Result<(), GpuError> {
-        /// How long that takes at most, but for the first turn.
+        /// How long that takes, but for the first turn, and where whole layers seem not to pay: a GPU
+        /// that slept is slow for half a second, and whole layers are slower then than the others.
         const LONG: Duration = Duration::from_millis(100);
+        const IN_DOUBT: Duration = Duration::from_millis(600);
         if let Some(why) = self.layers.iter().find_map(|l| l.whole.as_ref().err()) {
             if let Some(why) = why.clone() {
                 self.without_whole(&why);
@@ -189,7 +191,7 @@ impl Gpu {
         }
         let mut shortest = [Duration::MAX; 2];
         let begun = Instant::now();
-        while shortest[1] == Duration::MAX || begun.elapsed() < LONG {
+        while begun.elapsed() < if shortest[1] >= shortest[0] { IN_DOUBT } else { LONG } {
             for (used, shortest) in [false, true].into_iter().zip(&mut shortest) {
                 // Workgroups may have waited in vain.
                 if !self.uses_whole(used) {
