@@ -91,7 +91,8 @@ pub struct WholeLayer {
     pub ffn: usize,
     /// q, k and v; attention's projection; gate and up in turn; down.
     pub matrices: [LayerMatrix; 4],
-    /// Invocations along a key: as [`Attention::lanes`] gives them.
+    /// Invocations along a key: as [`Attention::lanes`] gives them, with 1, 2 or 4 units of eight features
+    /// each.
     pub lanes: usize,
     /// Invocations of a workgroup.
     pub workgroup: usize,

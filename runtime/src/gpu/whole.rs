@@ -108,7 +108,9 @@ fn whole_layer(
         && c.head_dim.is_multiple_of(32)
         && limits.max_storage_buffers_per_shader_stage as usize >= WholeLayer::BUFFERS;
     let attention = Attention { head_dim: c.head_dim, heads: 1, rows: 1, cache };
-    let lanes = attention.lanes(subgroup).filter(|_| fits)?;
+    // What lies half a head apart is in another invocation, or in the same one.
+    let turns = |lanes: &usize| matches!(c.head_dim / 8 / lanes, 1 | 2 | 4);
+    let lanes = attention.lanes(subgroup).filter(|lanes| fits && turns(lanes))?;
     let of = |m: &DeviceMatrix, rows: usize| {
         LayerMatrix::new(m.shards[0].rows / rows, rows, m.layout.pieces(), subgroup)
     };
