@@ -25,7 +25,7 @@ pub(crate) struct Eyes {
     scan: Option<PanAndScan>,
     threads: Option<usize>,
     tower: Option<ImageCache>,
-    /// What the tower runs on, where it is not the CPU.
+    /// What the tower is to run on, where it is not the CPU.
     #[cfg(feature = "gpu")]
     device: Option<Arc<runtime::gpu::Device>>,
 }
@@ -70,6 +70,28 @@ impl Eyes {
         self
     }
 
+    /// What the pictures will look like: as many tokens each, all of zeros. Says what is wrong with any of
+    /// them without looking.
+    pub(crate) fn blank(&mut self, paths: &[PathBuf]) -> Result<Vec<Sight>> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.open()?;
+        let config = self.tower.as_ref().context("the tower is open")?.tower().config();
+        let values = vec![0.0; config.tokens() * config.projection_dim];
+        let view = Arc::new(ImageRows::new(config.projection_dim, values));
+        let sight = |path: &PathBuf| {
+            let views = 1 + self.areas(&Rgb::open(path)?).len();
+            Ok(Sight { views: vec![view.clone(); views] })
+        };
+        paths.iter().map(sight).collect()
+    }
+
+    /// The parts of a picture that are looked at beside the whole.
+    fn areas(&self, picture: &Rgb) -> Vec<vision::Area> {
+        self.scan.map(|scan| scan.crops(picture.width(), picture.height())).unwrap_or_default()
+    }
+
     /// Looks at each picture, in order.
     pub(crate) fn look_at_all(&mut self, paths: &[PathBuf]) -> Result<Vec<Sight>> {
         paths.iter().map(|path| self.look(path)).collect()
@@ -80,11 +102,12 @@ impl Eyes {
         let start = Instant::now();
         // What is wrong with the model is said first: it is wrong with every picture.
         self.open()?;
+        #[cfg(feature = "gpu")]
+        self.go_to_device();
         let picture = Rgb::open(path)?;
         let waiting = Waiting::new(path);
-        let areas = self.scan.map(|scan| scan.crops(picture.width(), picture.height()));
         let mut views = vec![self.view(&picture)?];
-        for area in areas.into_iter().flatten() {
+        for area in self.areas(&picture) {
             views.push(self.view(&picture.crop(area))?);
         }
         drop(waiting);
@@ -113,8 +136,7 @@ impl Eyes {
         };
         let (threads, kernels) = (self.threads, Kernels::from_env()?);
         let options = VisionOptions { threads, kernels, ..VisionOptions::default() };
-        #[cfg_attr(not(feature = "gpu"), allow(unused_mut))]
-        let mut tower = VisionTower::open_with(&path, &options)?;
+        let tower = VisionTower::open_with(&path, &options)?;
         let (made_for, hidden) = (tower.config().projection_dim, self.model.config().hidden);
         if made_for != hidden {
             bail!(
@@ -123,17 +145,20 @@ impl Eyes {
                 self.model.path().display()
             );
         }
-        #[cfg(feature = "gpu")]
-        if let Some(device) = &self.device {
-            let on_cpu = |e: &runtime::gpu::GpuError| {
-                eprintln!("lapidary: {e}\nlapidary: looking at pictures on the CPU");
-            };
-            if let Err(e) = tower.use_gpu(device, on_cpu) {
-                on_cpu(&e);
-            }
-        }
         self.tower = Some(ImageCache::new(tower, REMEMBERED));
         Ok(())
+    }
+
+    /// Has the open tower on the GPU, where there is one for it.
+    #[cfg(feature = "gpu")]
+    fn go_to_device(&mut self) {
+        let (Some(device), Some(tower)) = (self.device.take(), &mut self.tower) else { return };
+        let on_cpu = |e: &runtime::gpu::GpuError| {
+            eprintln!("lapidary: {e}\nlapidary: looking at pictures on the CPU");
+        };
+        if let Err(e) = tower.tower_mut().use_gpu(&device, on_cpu) {
+            on_cpu(&e);
+        }
     }
 
     /// One picture, or one part of it, through the tower.

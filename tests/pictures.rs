@@ -98,6 +98,19 @@ fn pictures_of_the_right_size_give_the_logits_of_transformers() {
     check("two", &["--image", &first, "--image", &second], EXACT);
 }
 
+/// The tower goes where the text model is.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_looks_at_pictures() {
+    const EXACT: f64 = 2e-3;
+    if common::gpu::adapter().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ["1", "2"].map(|name| exact_picture(dir.path(), name));
+    check("two", &["--image", &first, "--image", &second, "--device", "gpu"], EXACT);
+}
+
 /// The goldens' own pictures, resized here: some pixels are then off by one step of 255 (`vision`
 /// says where), and the logits by a few thousandths.
 #[test]

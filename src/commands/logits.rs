@@ -2,7 +2,6 @@
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use runtime::chat::{ImageTokens, Part};
@@ -16,15 +15,18 @@ use crate::{interrupt, npy};
 pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     interrupt::install()?;
     let model = open::model(&args.model)?;
-    let prompt = prompt(args, &model)?;
-    if prompt.is_empty() {
+    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+    // The cache need not be longer than the text, which is as long before its pictures are looked at.
+    let blank = prompt(args, &model, eyes.blank(&args.pictures.images)?)?;
+    if blank.is_empty() {
         bail!("there are no tokens: the prompt is empty");
     }
-    // The cache need not be longer than the text.
     let mut engine = args.engine.clone();
-    engine.ctx = Some(engine.ctx.unwrap_or(prompt.len()));
+    engine.ctx = Some(engine.ctx.unwrap_or(blank.len()));
     let vocab = model.weights().vocab();
-    let mut session = open::session(model, &engine)?;
+    let mut session = open::session(model.clone(), &engine)?;
+    let sights = eyes.beside(&session).look_at_all(&args.pictures.images)?;
+    let prompt = prompt(args, &model, sights)?;
 
     let folder = args.output.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
     let staged = tempfile::NamedTempFile::new_in(folder)
@@ -45,9 +47,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
 }
 
 /// The tokens, or those of the text, with the pictures in their places.
-fn prompt(args: &LogitsArgs, model: &Arc<Model>) -> Result<Prompt> {
-    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
-    let sights = eyes.look_at_all(&args.pictures.images)?;
+fn prompt(args: &LogitsArgs, model: &Model, sights: Vec<Sight>) -> Result<Prompt> {
     let text = args.prompt.clone().map(Part::Text);
     let parts: Vec<Part> = sights.iter().map(Sight::part).chain(text).collect();
     let views = sights.into_iter().flat_map(|sight| sight.views);

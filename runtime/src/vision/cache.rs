@@ -31,6 +31,11 @@ impl ImageCache {
         &self.tower
     }
 
+    /// The tower, to have it look elsewhere.
+    pub fn tower_mut(&mut self) -> &mut VisionTower {
+        &mut self.tower
+    }
+
     /// The features of an image, and whether they were remembered.
     ///
     /// # Errors
