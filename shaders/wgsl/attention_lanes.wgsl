@@ -49,3 +49,34 @@ fn raise(most: f32) {
         acc[e].hi *= factor;
     }
 }
+
+// A group of lanes has an online softmax of its own: it goes on with the positions that it asked for, of
+// those from `at` to `end`.
+fn weigh(at: u32, end: u32, group: u32) {
+    @j var score_{j} = 0.0;
+    @j @e score_{j} += times_query(opened(key_{j}_{e}), {e}u);
+    @j score_{j} = select(LOWEST, shaped(along(score_{j})), at + {j}u * GROUPS + group < end);
+    var most = top;
+    @j most = max(most, score_{j});
+    raise(most);
+    @j let weight_{j} = select(0.0, exp(score_{j} - most), score_{j} > LOWEST);
+    @j total += weight_{j};
+    @j @e add_value(opened(value_{j}_{e}), weight_{j}, {e}u);
+}
+
+// Leaves what the groups found, all weighed by the largest maximum, in `totals` and `found`; that maximum.
+fn lay_out(group: u32, lane: u32) -> f32 {
+    if lane == 0u { tops[group] = top; }
+    workgroupBarrier();
+    var most = LOWEST;
+    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
+    raise(most);
+    if lane == 0u { totals[group] = total; }
+    for (var e = 0u; e < EACH; e++) {
+        let c = 2u * (e * LANES + lane);
+        found[group][c] = acc[e].lo;
+        found[group][c + 1u] = acc[e].hi;
+    }
+    workgroupBarrier();
+    return most;
+}

@@ -13,19 +13,11 @@ fn ask(cache: u32, at: u32, end: u32, group: u32, lane: u32) {
     @j @e value_{j}_{e} = value_unit(slot_{j}, {e}u * LANES + lane);
 }
 
-// Positions from `begin` to `end`, in whole subgroups: a group of lanes has an online softmax of its
-// own over those that it asks for, the first of which it has asked for, and waits for nobody.
+// Positions from `begin` to `end`, in whole subgroups: a group of lanes has asked for its first ones, and
+// waits for nobody.
 fn look(cache: u32, begin: u32, end: u32, group: u32, lane: u32) {
     for (var at = begin; at < end; at += GROUPS * AHEAD) {
-        @j var score_{j} = 0.0;
-        @j @e score_{j} += times_query(opened(key_{j}_{e}), {e}u);
-        @j score_{j} = select(LOWEST, shaped(along(score_{j})), at + {j}u * GROUPS + group < end);
-        var most = top;
-        @j most = max(most, score_{j});
-        raise(most);
-        @j let weight_{j} = select(0.0, exp(score_{j} - most), score_{j} > LOWEST);
-        @j total += weight_{j};
-        @j @e add_value(opened(value_{j}_{e}), weight_{j}, {e}u);
+        weigh(at, end, group);
         ask(cache, at + GROUPS * AHEAD, end, group, lane);
     }
 }

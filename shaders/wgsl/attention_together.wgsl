@@ -27,18 +27,7 @@ fn look_alone(cache: u32, begin: u32, end: u32, lane: u32) {
 // Puts what the groups found together: the head's result, from feature `at` of a on, or part `part`
 // of it.
 fn together(group: u32, lane: u32, part: u32, at: u32, local: u32) {
-    if lane == 0u { tops[group] = top; }
-    workgroupBarrier();
-    var most = LOWEST;
-    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
-    raise(most);
-    if lane == 0u { totals[group] = total; }
-    for (var e = 0u; e < EACH; e++) {
-        let c = 2u * (e * LANES + lane);
-        found[group][c] = acc[e].lo;
-        found[group][c + 1u] = acc[e].hi;
-    }
-    workgroupBarrier();
+    let most = lay_out(group, lane);
     let whole = batch.splits == 1u;
     let to = part * (HEAD + 2u);
     for (var c = local; c < QUADS; c += WORKGROUP) {

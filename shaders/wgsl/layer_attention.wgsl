@@ -189,21 +189,12 @@ fn attend(unit: u32, next: u32, me: Me) {
         let at = 2u * (e * LANES + lane);
         query[e] = Eight(new_query[at], new_query[at + 1u]);
     }
-    // A group of lanes has an online softmax of its own over the positions that it asks for. (Once even
-    // where there are none.)
+    // Once even where there are none: the next head is asked for there.
     let end = stored;
     let ends_with_newest = with_newest;
     let least = begin + 1u;
     for (var at = begin; at < max(end, least); at += GROUPS * AHEAD) {
-        @j var score_{j} = 0.0;
-        @j @e score_{j} += times_query(opened(key_{j}_{e}), {e}u);
-        @j score_{j} = select(LOWEST, shaped(along(score_{j})), at + {j}u * GROUPS + group < end);
-        var most = top;
-        @j most = max(most, score_{j});
-        raise(most);
-        @j let weight_{j} = select(0.0, exp(score_{j} - most), score_{j} > LOWEST);
-        @j total += weight_{j};
-        @j @e add_value(opened(value_{j}_{e}), weight_{j}, {e}u);
+        weigh(at, end, group);
         var then = at + GROUPS * AHEAD;
         if then >= end && next < HEADS * batch.splits {
             take(next);
@@ -226,19 +217,7 @@ fn attend(unit: u32, next: u32, me: Me) {
         }
     }
 
-    // All groups weigh by the largest maximum, and are added up.
-    if lane == 0u { tops[group] = top; }
-    workgroupBarrier();
-    var most = LOWEST;
-    for (var g = 0u; g < GROUPS; g++) { most = max(most, tops[g]); }
-    raise(most);
-    if lane == 0u { totals[group] = total; }
-    for (var e = 0u; e < EACH; e++) {
-        let c = 2u * (e * LANES + lane);
-        found[group][c] = acc[e].lo;
-        found[group][c + 1u] = acc[e].hi;
-    }
-    workgroupBarrier();
+    let most = lay_out(group, lane);
     for (var c = me.i; c < QUADS; c += WORKGROUP) {
         var all = Found(vec4<f32>(), 0.0, most);
         for (var g = 0u; g < GROUPS; g++) {
