@@ -95,8 +95,9 @@ fn rows_of_real_length_are_multiplied() {
             let want = some.append(0, &[token], &go).unwrap().to_vec();
             let got = all.append(0, &[token], &go).unwrap();
             let error = rms_error(got, &want);
-            // At first only the order of sums differs; then keys are kept in 11 bits, and what is
-            // rounded the other way changes a random model's answer by some hundredths.
+            // The order of sums differs, and what goes from one workgroup to another has 22 bits: an
+            // activation that is rounded to the other byte changes a random model's answer by some
+            // hundredths.
             println!("{dtype}: {error:.1e} of σ");
             assert!(error < 0.05, "{dtype}: {error}");
         }

@@ -173,12 +173,15 @@ impl Gpu {
         };
         let rows =
             [(0..n).map(row).collect::<Vec<_>>(), batch.wanted.iter().map(|&i| row(i)).collect()];
+        let lone = self.whole.as_ref().is_some_and(|whole| whole.used)
+            && c.layers.iter().filter(|l| l.window.is_none()).count() == 1;
         let mut splits = [[1; 2]; 2];
         for which in [Which::All, Which::Wanted] {
             let (rows, which) = (&rows[which as usize], which as usize);
             queue.write_buffer(&b.rows[which], 0, bytemuck::cast_slice(rows));
             for (kind, splits) in splits[which].iter_mut().enumerate() {
-                *splits = split(c, rows, kind);
+                // A single global layer that is whole has as many as the others (`WholeLayer::phases`).
+                *splits = split(c, rows, if lone { 0 } else { kind });
                 let n = rows.len() as u32;
                 let pass = Pass { n, splits: *splits, ..Default::default() };
                 b.pass[which][kind].send(queue, pass);
@@ -201,11 +204,9 @@ pub(super) fn split(c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
     if rows.len() > SPLIT_ROWS {
         return 1;
     }
-    // Where a single layer is global, it has as many as the others (`WholeLayer::phases`).
-    let global = c.layers.iter().filter(|l| l.window.is_none()).count();
     let window = match kind {
-        1 if global > 1 => usize::MAX,
-        _ => c.layers.iter().filter_map(|l| l.window).max().unwrap_or(usize::MAX),
+        0 => c.layers.iter().filter_map(|l| l.window).max().unwrap_or(usize::MAX),
+        _ => usize::MAX,
     };
     let seen = rows.iter().map(|r| (r.end as usize).min(window)).max().unwrap_or(1);
     seen.div_ceil(PART).clamp(1, shaders::MAX_PARTS) as u32
