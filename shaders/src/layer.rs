@@ -5,7 +5,7 @@ use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::kernels::MATH;
 use crate::matmul::products;
-use crate::params::{Attend, Pass, Row, Whole};
+use crate::params::{Pass, Row, Whole};
 use Access::{Read, Uniform, Write};
 
 /// The buffer through which workgroups tell each other things: what its first words are for; values follow
@@ -126,7 +126,8 @@ impl WholeLayer {
         for i in (turns[0]..n).chain(0..turns[0]) {
             let near = [phases[(i + n - 1) % n], phases[(i + 1) % n]];
             if phases[i] == 0 {
-                phases[i] = (1..=3).find(|phase| !near.contains(phase)).unwrap_or(0);
+                let free = (1..=3).find(|phase| !near.contains(phase));
+                phases[i] = free.expect("two neighbours leave one of three");
             }
         }
         Some(phases)
@@ -184,7 +185,6 @@ impl WholeLayer {
             .u32("HEAD", self.head_dim)
             .u32("PAD", self.head_dim)
             .u32("LANES", self.lanes)
-            .u32("MOST", MAX_PARTS)
             .u32("PIECE", self.format.piece())
             .u32("MOST_COLS", self.most_cols());
         for (name, m) in ["QKV", "OUT", "UP", "DOWN"].into_iter().zip(self.matrices) {
@@ -224,7 +224,6 @@ impl WholeLayer {
         }
         parts = parts
             .definition(Whole::WGSL)
-            .definition(Attend::WGSL)
             .definition(Pass::WGSL)
             .definition(Row::WGSL)
             .bind("w", Uniform, "Whole")
@@ -246,9 +245,14 @@ impl WholeLayer {
             .bind("down_pieces", Read, "array<vec4<u32>>")
             .bind("down_scales", Read, "array<u32>")
             .bind("weights", Read, "array<vec4<f32>>");
-        let is = |name, yes| format!("const {name} = {yes};\n");
-        let (normed, capped) = (is("NORMED", self.normed), is("MAY_CAP", self.capped));
-        parts = parts.template(&(normed + &capped + "var<private> p: Attend;\n"), &[], &[]);
+        parts = match self.normed {
+            true => parts.snippet("normed", "const NORMED = true;\n"),
+            false => parts.snippet("not_normed", "const NORMED = false;\n"),
+        };
+        parts = match self.capped {
+            true => parts.snippet("capped", "const CAPPED = true;\n"),
+            false => parts.snippet("not_capped", "const CAPPED = false;\n"),
+        };
         parts = products(parts.snippet("", MATH), self.format)
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");

@@ -25,11 +25,6 @@ fn along(v: f32) -> f32 {
     return sum;
 }
 
-fn shaped(s: f32) -> f32 {
-    if MAY_CAP && p.softcap != 0.0 { return softcap(s, p.softcap); }
-    return s;
-}
-
 fn times_query(k: Eight, e: u32) -> f32 {
     return dot(k.lo, query[e].lo) + dot(k.hi, query[e].hi);
 }

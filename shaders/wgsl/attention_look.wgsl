@@ -1,5 +1,8 @@
 
-const MAY_CAP = true;
+fn shaped(s: f32) -> f32 {
+    if p.softcap != 0.0 { return softcap(s, p.softcap); }
+    return s;
+}
 
 // Asks for the next positions from `at` on that a group of lanes looks at: every GROUPS-th, AHEAD of
 // them.

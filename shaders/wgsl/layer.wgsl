@@ -121,8 +121,6 @@ fn main(
     // From the last workgroup on: with more of them than run at the same time the first ones wait in vain,
     // as a test wants it.
     let me = Me(i, place, size, id * n + (n - 1u - workgroup.x), count * n);
-    p.slots = w.slots;
-    p.softcap = w.softcap;
 
     // x and what is to be added to it.
     var v: array<vec4<f32>, PER>;

@@ -23,6 +23,11 @@ var<private> begin: u32;
 var<private> stored: u32;
 var<private> with_newest: bool;
 
+fn shaped(s: f32) -> f32 {
+    if CAPPED { return softcap(s, w.softcap); }
+    return s;
+}
+
 fn take(unit: u32) {
     cache = (row.seq * KV_HEADS + unit % HEADS / HEAD_GROUP) * w.slots;
     var start = 0u;
