@@ -5,7 +5,7 @@ use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::{CacheFormat, Format};
 use crate::kernels::MATH;
 use crate::matmul::products;
-use crate::params::{Pass, Row, Whole};
+use crate::params::{Pass, Row, Stage, Whole};
 use Access::{Read, Uniform, Write};
 
 /// The buffer through which workgroups tell each other things: what its first words are for; values follow
@@ -27,6 +27,16 @@ impl Messages {
     /// Where values begin.
     const VALUES: usize = 160;
 }
+
+/// The layer that is at work; the parts that its attention is in; what its values are marked with, once
+/// those of the layer before have arrived.
+const LAYER: &str = "\
+var<workgroup> stages: array<Stage, MOST_LAYERS>;
+var<private> layer: u32;
+var<private> stage: Stage;
+var<private> splits: u32;
+var<private> phase: u32;
+";
 
 /// A matrix of a layer: how its rows are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,9 +75,15 @@ impl LayerMatrix {
         let batch = (1..=BATCH.min(steps)).rev().min_by_key(|batch| empty(*batch)).unwrap_or(1);
         LayerMatrix { units, rows, pieces, lanes, batch }
     }
+
+    /// Pieces from a layer's matrix to the next layer's, where each has so many: so that those of q4_0 and
+    /// q8_0 and their scales begin where a binding may.
+    pub fn step(pieces: usize) -> usize {
+        pieces.next_multiple_of(256)
+    }
 }
 
-/// A layer in one dispatch: what [`Matmul::one_normed`](crate::Matmul::one_normed),
+/// Layers in one dispatch, each of which is what [`Matmul::one_normed`](crate::Matmul::one_normed),
 /// [`Attention::with_rope`] and [`Matmul::few_int8`](crate::Matmul::few_int8) do one after the other,
 /// with workgroups waiting for each other's values in between. For devices with subgroups of 8
 /// invocations at least that fill workgroups evenly.
@@ -99,8 +115,10 @@ pub struct WholeLayer {
 }
 
 impl WholeLayer {
-    /// Storage buffers that it binds at most.
+    /// Storage buffers that it binds.
     pub const BUFFERS: usize = 17;
+    /// Layers in one dispatch, at most.
+    pub const MOST: usize = 64;
     /// Subgroups have at least so many invocations.
     pub const SUBGROUP: usize = 8;
 
@@ -133,13 +151,22 @@ impl WholeLayer {
         Some(phases)
     }
 
+    /// How many workgroups there may be where so many run at the same time and no subgroup has more than
+    /// `subgroup` invocations: each has a row of the last matrix, so that none is a layer behind the others
+    /// (layer.wgsl).
+    pub fn workgroups(&self, at_once: u32, subgroup: usize) -> u32 {
+        let down = self.matrices[3];
+        let tasks = down.units.div_ceil((subgroup / down.lanes).max(1));
+        at_once.min(tasks as u32)
+    }
+
     /// Where in the buffer of messages values lie, in words: q, k and v; attention's result; what its
-    /// projection gives; GELU(gate) · up; parts of attention. Then the words of all of it.
-    fn places(&self) -> [usize; 6] {
-        let [qkv, out, up, _] = self.matrices.map(|m| m.units);
+    /// projection gives; GELU(gate) · up; what down gives; parts of attention. Then the words of all of it.
+    fn places(&self) -> [usize; 7] {
+        let [qkv, out, up, down] = self.matrices.map(|m| m.units);
         let parts = self.heads * MAX_PARTS * (self.head_dim + 2);
         let mut at = Messages::VALUES;
-        [qkv, self.attended(), out, up, parts, 0].map(|n| {
+        [qkv, self.attended(), out, up, down, parts, 0].map(|n| {
             let place = at;
             at += n.next_multiple_of(32);
             place
@@ -148,7 +175,7 @@ impl WholeLayer {
 
     /// Bytes of the buffer of messages.
     pub fn message_bytes(&self) -> usize {
-        self.places()[5] * 4
+        self.places()[6] * 4
     }
 
     /// Features of attention's result.
@@ -170,6 +197,7 @@ impl WholeLayer {
             + self.workgroup / self.lanes * (quads * 16 + 8)
             + 5 * quads * 16
             + (self.workgroup + 64) * 4
+            + Self::MOST * size_of::<Stage>()
     }
 
     /// The kernel, for any number of workgroups that run all at the same time. With
@@ -186,19 +214,22 @@ impl WholeLayer {
             .u32("PAD", self.head_dim)
             .u32("LANES", self.lanes)
             .u32("PIECE", self.format.piece())
+            .u32("WORD_PIECES", 64 / self.format.piece())
+            .u32("MOST_LAYERS", Self::MOST)
             .u32("MOST_COLS", self.most_cols());
         for (name, m) in ["QKV", "OUT", "UP", "DOWN"].into_iter().zip(self.matrices) {
             for (what, value) in [
                 ("UNITS", m.units),
                 ("ROWS", m.rows),
                 ("PIECES", m.pieces),
+                ("STEP", LayerMatrix::step(m.units * m.rows * m.pieces)),
                 ("LANES", m.lanes),
                 ("BATCH", m.batch),
             ] {
                 parts = parts.u32(&format!("{name}_{what}"), value);
             }
         }
-        let [qkv, a, between, g, parts_at, _] = self.places();
+        let [qkv, a, between, g, o, parts_at, _] = self.places();
         for (name, value) in [
             ("DONE", Messages::DONE),
             ("LATE", Messages::LATE),
@@ -209,6 +240,7 @@ impl WholeLayer {
             ("A", a),
             ("BETWEEN", between),
             ("G", g),
+            ("O", o),
             ("PARTS", parts_at),
             ("HEADS", self.heads),
             ("KV_HEADS", self.kv_heads),
@@ -219,15 +251,20 @@ impl WholeLayer {
             ("BETWEEN_PADDED", self.hidden / 4),
             ("G_QUADS", self.matrices[2].units / 4),
             ("G_PADDED", self.ffn / 4),
+            ("O_QUADS", self.matrices[3].units / 4),
+            ("O_PADDED", self.hidden / 4),
         ] {
             parts = parts.u32(name, value);
         }
         parts = parts
             .definition(Whole::WGSL)
+            .definition(Stage::WGSL)
             .definition(Pass::WGSL)
             .definition(Row::WGSL)
             .bind("w", Uniform, "Whole")
-            .bind("batch", Uniform, "Pass")
+            .bind("sliding_pass", Uniform, "Pass")
+            .bind("global_pass", Uniform, "Pass")
+            .bind("plan", Read, "array<Stage>")
             .bind("rows", Read, "array<Row>")
             .bind("angles", Read, "array<vec4<f32>>")
             .bind("norms", Read, "array<vec4<f32>>")
@@ -243,8 +280,7 @@ impl WholeLayer {
             .bind("up_pieces", Read, "array<vec4<u32>>")
             .bind("up_scales", Read, "array<u32>")
             .bind("down_pieces", Read, "array<vec4<u32>>")
-            .bind("down_scales", Read, "array<u32>")
-            .bind("weights", Read, "array<vec4<f32>>");
+            .bind("down_scales", Read, "array<u32>");
         parts = match self.normed {
             true => parts.snippet("normed", "const NORMED = true;\n"),
             false => parts.snippet("not_normed", "const NORMED = false;\n"),
@@ -256,8 +292,8 @@ impl WholeLayer {
         parts = products(parts.snippet("", MATH), self.format)
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");
-        parts = parts.snippet("", include_str!("../wgsl/messages.wgsl"));
-        for (lower, upper) in [("a", "A"), ("between", "BETWEEN"), ("g", "G")] {
+        parts = parts.snippet("", LAYER).snippet("", include_str!("../wgsl/messages.wgsl"));
+        for (lower, upper) in [("a", "A"), ("between", "BETWEEN"), ("g", "G"), ("o", "O")] {
             let text = include_str!("../wgsl/arrivals.wgsl");
             parts = parts.template(text, &[("v", lower), ("V", upper)], &[]);
         }
@@ -270,7 +306,11 @@ impl WholeLayer {
             ("qkv", "QKV", "put(place_in_head(unit), sum_0);"),
             ("out", "OUT", "put(place_of(BETWEEN, BETWEEN_QUADS, unit), sum_0);"),
             ("up", "UP", "put(place_of(G, G_QUADS, unit), gelu(sum_0) * sum_1);"),
-            ("down", "DOWN", "o[unit / 4u][unit % 4u] = sum_0;"),
+            (
+                "down",
+                "DOWN",
+                "put(place_of(O, O_QUADS, unit), sum_0);\nif layer + 1u == w.layers { o[unit / 4u][unit % 4u] = sum_0; }",
+            ),
         ];
         for ((lower, upper, store), m) in stores.into_iter().zip(self.matrices) {
             let words = [("m", lower), ("M", upper), ("store", store)];

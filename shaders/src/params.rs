@@ -128,16 +128,27 @@ params! {
         /// Nothing.
         unused1: u32,
     }
-    /// A whole layer.
+    /// Whole layers in one dispatch.
     Whole {
         /// Features of a row of x.
         cols: u32,
-        /// Is there something to be added to x before, from the layer before?
+        /// Layers.
+        layers: u32,
+        /// Is there something to be added to x before the first, from a layer before it?
         residual: u32,
         /// Only find out how many workgroups run at the same time.
         probe: u32,
         /// ε of all norms.
         eps: f32,
+        /// Queries are multiplied by this.
+        query_scale: f32,
+        /// Scores become `c · tanh(s / c)`, where not 0.
+        softcap: f32,
+        /// Nothing.
+        unused: u32,
+    }
+    /// One of these layers.
+    Stage {
         /// Slots of each head and sequence in the cache.
         slots: u32,
         /// A row sees so many positions, itself included; 0 for all.
@@ -146,14 +157,14 @@ params! {
         table: u32,
         /// By it, values are known to be there (`WholeLayer::phases`).
         phase: u32,
-        /// Queries are multiplied by this.
-        query_scale: f32,
-        /// Scores become `c · tanh(s / c)`, where not 0.
-        softcap: f32,
+        /// Where its rows in the cache begin.
+        cache_row: u32,
         /// Nothing.
         unused0: u32,
         /// Nothing.
         unused1: u32,
+        /// Nothing.
+        unused2: u32,
     }
     /// A layer's attention.
     Attend {

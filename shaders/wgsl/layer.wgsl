@@ -1,9 +1,12 @@
 
-// A whole layer for a single row of x, in one dispatch: norms, q, k and v, attention, its projection, and
-// the MLP, one after the other. What is on its way from one to the next goes through messages.wgsl.
+// Whole layers for a single row of x, all in one dispatch: norms, q, k and v, attention, its projection,
+// and the MLP, one after the other. What is on its way from one to the next goes through messages.wgsl.
 // Weights do not depend on anything: each matrix's first pieces are asked for before the values that
 // they are multiplied with are waited for. What is small and needed on the way is asked for before
 // that, as it would come after all these weights.
+//
+// Values of a layer lie where those of the layer before did, so that nobody may be a layer behind: no
+// workgroup is without a row of down (`WholeLayer::workgroups`), which all others wait for.
 
 const X_QUADS: u32 = HIDDEN / 4u;
 const PER: u32 = (X_QUADS + WORKGROUP - 1u) / WORKGROUP;
@@ -58,12 +61,17 @@ fn to_bytes(four: vec4<f32>, c: u32, quads: u32) {
 var<private> post: array<vec4<f32>, PER>;
 var<private> pre: array<vec4<f32>, PER>;
 
-// Asks for norm `which` of the layer before's last and this layer's, and for the one after it.
+// Of the norms' weights of a layer: the last one of the layer before, then its own three, then those
+// of queries and of keys.
+const GAINS: u32 = 4u * X_QUADS + 2u * QUADS;
+
+// Asks for norm `which` of these, and for the one after it.
 fn ask_gains(which: u32, i: u32) {
+    let first = layer * GAINS + which * X_QUADS;
     for (var k = 0u; k < PER; k++) {
         let c = min(k * WORKGROUP + i, X_QUADS - 1u);
-        post[k] = norms[which * X_QUADS + c];
-        pre[k] = norms[(which + 1u) * X_QUADS + c];
+        post[k] = norms[first + c];
+        pre[k] = norms[first + X_QUADS + c];
     }
 }
 
@@ -93,11 +101,11 @@ fn norm_both(
 // Attention of the heads and parts of the positions that fall to this workgroup, the first of which was
 // asked for. Parts are put together by workgroups that have none, if there are enough.
 fn attend_mine(me: Me, workgroup: u32, workgroups: u32) {
-    for (var unit = workgroup; unit < HEADS * batch.splits; unit += workgroups) {
+    for (var unit = workgroup; unit < HEADS * splits; unit += workgroups) {
         attend(unit, unit + workgroups, me);
         workgroupBarrier();
     }
-    if batch.splits == 1u { return; }
+    if splits == 1u { return; }
     for (var head = workgroups - 1u - workgroup; head < HEADS; head += workgroups) {
         merge(head, me);
     }
@@ -122,7 +130,7 @@ fn main(
     // as a test wants it.
     let me = Me(i, place, size, id * n + (n - 1u - workgroup.x), count * n);
 
-    // x and what is to be added to it.
+    // x, and what is to be added to it.
     var v: array<vec4<f32>, PER>;
     var u: array<vec4<f32>, PER>;
     for (var k = 0u; k < PER; k++) {
@@ -132,60 +140,72 @@ fn main(
             u[k] = o[c];
         }
     }
-    ask_gains(0u, i);
     row = rows[0];
-    row_slot = row.pos % w.slots;
-    let attends = workgroup.x < HEADS * batch.splits;
-    var turn: array<vec4<f32>, TURNS_PER>;
-    var gain: array<vec4<f32>, TURNS_PER>;
-    if attends {
+    for (var l = i; l < w.layers; l += WORKGROUP) { stages[l] = plan[l]; }
+    enter(i);
+    workgroupBarrier();
+
+    for (layer = 0u; layer < w.layers; layer++) {
+        stage = stages[layer];
+        splits = select(sliding_pass.splits, global_pass.splits, stage.window == 0u);
+        row_slot = row.pos % stage.slots;
+        ask_gains(0u, i);
+        let attends = workgroup.x < HEADS * splits;
+        var turn: array<vec4<f32>, TURNS_PER>;
+        var gain: array<vec4<f32>, TURNS_PER>;
+        if attends {
+            for (var k = 0u; k < TURNS_PER; k++) {
+                let c = k * WORKGROUP + i;
+                if c < QUADS { turn[k] = angles[stage.table * QUADS + c]; }
+                if NORMED && c < 2u * QUADS { gain[k] = norms[layer * GAINS + 4u * X_QUADS + c]; }
+            }
+            take(workgroup.x);
+            ask(begin, i / LANES, i % LANES);
+        }
+        qkv_begin(me);
         for (var k = 0u; k < TURNS_PER; k++) {
             let c = k * WORKGROUP + i;
-            if c < QUADS { turn[k] = angles[w.table * QUADS + c]; }
-            if NORMED && c < 2u * QUADS { gain[k] = weights[c]; }
+            if attends && c < QUADS { turns[c] = turn[k]; }
+            if attends && c < 2u * QUADS { gains[c] = gain[k]; }
         }
-        take(workgroup.x);
-        ask(begin, i / LANES, i % LANES);
+        // Nobody waits for an invocation of the same workgroup but at a barrier.
+        workgroupBarrier();
+        if layer != 0u { u = o_arrived(i); }
+        phase = stage.phase;
+        norm_both(&v, &u, me, 0u, layer != 0u || w.residual != 0u);
+        qkv_run(me);
+        out_begin(me);
+        // x_bytes was read.
+        workgroupBarrier();
+
+        attend_mine(me, workgroup.x, n);
+        up_begin(me);
+        let a_quads = a_arrived(i);
+        for (var k = 0u; k < A_PER; k++) { to_bytes(a_quads[k], k * WORKGROUP + i, A_PADDED); }
+        workgroupBarrier();
+        out_run(me);
+        ask_gains(2u, i);
+        workgroupBarrier();
+
+        u = between_arrived(i);
+        norm_both(&v, &u, me, 2u, true);
+        up_run(me);
+        workgroupBarrier();
+
+        // Many values: weights on their way would keep them waiting.
+        let g_quads = g_arrived(i);
+        down_begin(me);
+        for (var k = 0u; k < G_PER; k++) { to_bytes(g_quads[k], k * WORKGROUP + i, G_PADDED); }
+        workgroupBarrier();
+        down_run(me);
     }
-    qkv_begin(me);
-    enter(i);
-    for (var k = 0u; k < TURNS_PER; k++) {
-        let c = k * WORKGROUP + i;
-        if attends && c < QUADS { turns[c] = turn[k]; }
-        if attends && c < 2u * QUADS { gains[c] = gain[k]; }
-    }
-    norm_both(&v, &u, me, 0u, w.residual != 0u);
-    qkv_run(me);
-    out_begin(me);
-    // Nobody waits for an invocation of the same workgroup but here: and x_bytes was read.
-    workgroupBarrier();
 
-    attend_mine(me, workgroup.x, n);
-    up_begin(me);
-    let a_quads = a_arrived(i);
-    for (var k = 0u; k < A_PER; k++) { to_bytes(a_quads[k], k * WORKGROUP + i, A_PADDED); }
-    workgroupBarrier();
-    out_run(me);
-    ask_gains(2u, i);
-    workgroupBarrier();
-
-    u = between_arrived(i);
-    norm_both(&v, &u, me, 2u, true);
-    up_run(me);
-    workgroupBarrier();
-
-    // Many values: weights on their way would keep them waiting.
-    let g_quads = g_arrived(i);
-    down_begin(me);
-    for (var k = 0u; k < G_PER; k++) { to_bytes(g_quads[k], k * WORKGROUP + i, G_PADDED); }
-    workgroupBarrier();
-    // Now that all of g is there, everybody that makes some of it has read the old x.
+    // Everybody has read the x of before: they had all of a layer's GELU(gate) · up.
     if workgroup.x == 0u {
         for (var k = 0u; k < PER; k++) {
             let c = k * WORKGROUP + i;
             if c < X_QUADS { x[c] = v[k]; }
         }
     }
-    down_run(me);
     leave(n, i);
 }

@@ -29,10 +29,10 @@ fn shaped(s: f32) -> f32 {
 }
 
 fn take(unit: u32) {
-    cache = (row.seq * KV_HEADS + unit % HEADS / HEAD_GROUP) * w.slots;
+    cache = stage.cache_row + (row.seq * KV_HEADS + unit % HEADS / HEAD_GROUP) * stage.slots;
     var start = 0u;
-    if w.window != 0u && row.pos + 1u > w.window { start = row.pos + 1u - w.window; }
-    let length = (row.pos + 1u - start + batch.splits - 1u) / batch.splits;
+    if stage.window != 0u && row.pos + 1u > stage.window { start = row.pos + 1u - stage.window; }
+    let length = (row.pos + 1u - start + splits - 1u) / splits;
     begin = min(start + unit / HEADS * length, row.pos + 1u);
     let end = min(begin + length, row.pos + 1u);
     stored = min(end, row.pos);
@@ -45,7 +45,7 @@ fn ask(at: u32, group: u32, lane: u32) {
     if at >= stored { return; }
     // No more positions than slots are ever looked at.
     @j let back_{j} = row.pos - min(at + {j}u * GROUPS + group, stored - 1u);
-    @j let slot_{j} = cache + row_slot + select(0u, w.slots, back_{j} > row_slot) - back_{j};
+    @j let slot_{j} = cache + row_slot + select(0u, stage.slots, back_{j} > row_slot) - back_{j};
     @j @e key_{j}_{e} = key_unit(slot_{j}, {e}u * LANES + lane);
     @j @e value_{j}_{e} = value_unit(slot_{j}, {e}u * LANES + lane);
 }
@@ -173,7 +173,7 @@ fn put_result(head: u32, c: u32, found: Found) {
 
 // Where a part of a head's positions lies: groups of four features, then the total and the maximum.
 fn part_place(head: u32, part: u32) -> u32 {
-    return PARTS + (head * batch.splits + part) * (HEAD + 2u);
+    return PARTS + (head * splits + part) * (HEAD + 2u);
 }
 
 // A head and a part of the positions, which are taken and the first of which are asked for; then takes the
@@ -201,7 +201,7 @@ fn attend(unit: u32, next: u32, me: Me) {
     for (var at = begin; at < max(end, least); at += GROUPS * AHEAD) {
         weigh(at, end, group);
         var then = at + GROUPS * AHEAD;
-        if then >= end && next < HEADS * batch.splits {
+        if then >= end && next < HEADS * splits {
             take(next);
             then = begin;
         }
@@ -229,7 +229,7 @@ fn attend(unit: u32, next: u32, me: Me) {
             all.quad += found[g][c];
             all.total += totals[g];
         }
-        if batch.splits == 1u {
+        if splits == 1u {
             put_result(head, c, all);
         } else {
             let at = part_place(head, part);
@@ -250,7 +250,7 @@ fn merge(head: u32, me: Me) {
     for (var first = me.i / me.size * SUBGROUP_QUADS; first < QUADS; first += step) {
         let c = first + me.place % SUBGROUP_QUADS;
         var mine = Found(vec4<f32>(), 0.0, LOWEST);
-        for (var part = share; part < batch.splits; part += shares) {
+        for (var part = share; part < splits; part += shares) {
             let at = part_place(head, part);
             let ends = vec4<u32>(at + HEAD, at + HEAD + 1u, at + HEAD, at + HEAD);
             let quad = at + c + QUADS * vec4<u32>(0u, 1u, 2u, 3u);

@@ -15,7 +15,8 @@ struct {M}_Start {
 }
 
 fn {m}_start(unit: u32, row: u32, column: u32) -> {M}_Start {
-    let at = (min(unit, {M}_UNITS - 1u) * {M}_ROWS + row) * {M}_PIECES + column;
+    let in_layer = (min(unit, {M}_UNITS - 1u) * {M}_ROWS + row) * {M}_PIECES + column;
+    let at = layer * {M}_STEP + in_layer;
     return {M}_Start(at, {M}_PIECES - 1u - min(column, {M}_PIECES - 1u));
 }
 
@@ -26,8 +27,8 @@ fn {m}_piece(start: {M}_Start, b: u32) -> vec4<u32> {
 }
 
 fn {m}_word(start: {M}_Start, b: u32) -> u32 {
-    if {M}_UNEVEN { return {m}_scales[(start.at + min(b * {M}_LANES, start.most)) * PIECE / 64u]; }
-    return {m}_scales[start.at * PIECE / 64u + b * ({M}_LANES * PIECE / 64u)];
+    if {M}_UNEVEN { return {m}_scales[(start.at + min(b * {M}_LANES, start.most)) / WORD_PIECES]; }
+    return {m}_scales[start.at / WORD_PIECES + b * ({M}_LANES / WORD_PIECES)];
 }
 
 // Asks for the first pieces of a subgroup's first units, before x is there.
@@ -62,7 +63,7 @@ fn {m}_run(me: Me) {
         let unit = number * side + within;
         let place = column;
         // The scales of pieces {M}_LANES apart lie in the same half of their words.
-        @r let shift_{r} = {m}_start(unit, {r}u, place).at * PIECE / 32u % 2u * 16u;
+        @r let shift_{r} = {m}_start(unit, {r}u, place).at * 2u / WORD_PIECES % 2u * 16u;
         column += {M}_BATCH * {M}_LANES;
         let through = column >= {M}_PIECES + lane;
         if through {

@@ -1,6 +1,6 @@
 
 // What the workgroups of a dispatch tell each other: values that one of them makes and others wait for.
-// A value is there when its lowest two bits are those of this layer (`w.phase`), which are not those of
+// A value is there when its lowest two bits are those of this layer (`phase`), which are not those of
 // the layer before and after it: so each says for itself that it is there, and nothing has to be
 // ordered by fences or counted. (24 bits of a float become 22.)
 //
@@ -15,7 +15,7 @@ const PATIENCE: u32 = 1u << 15u;
 var<workgroup> in_vain: atomic<u32>;
 
 fn put(at: u32, value: f32) {
-    atomicStore(&messages[at], (bitcast<u32>(value) & ~3u) | w.phase);
+    atomicStore(&messages[at], (bitcast<u32>(value) & ~3u) | phase);
 }
 
 fn word(at: u32) -> u32 {
@@ -23,7 +23,7 @@ fn word(at: u32) -> u32 {
 }
 
 fn are_there(words: vec4<u32>) -> bool {
-    return all((words & vec4<u32>(3u)) == vec4<u32>(w.phase));
+    return all((words & vec4<u32>(3u)) == vec4<u32>(phase));
 }
 
 // Is it time to give up, after look `t`?
@@ -79,8 +79,8 @@ fn enter(i: u32) {
     if i == 0u { atomicStore(&in_vain, 0u); }
 }
 
-// A workgroup is through: the last one leaves everything as it was found, and counts the layer if nobody
-// has waited in vain.
+// A workgroup is through: the last one leaves everything as it was found, and counts the dispatch if
+// nobody has waited in vain.
 fn leave(workgroups: u32, i: u32) {
     if i == 0u {
         let mine = 1u + (atomicLoad(&in_vain) << 16u);

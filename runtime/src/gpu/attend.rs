@@ -7,6 +7,7 @@ use super::buffers::{Which, cache_format, device_slots};
 use super::device::Device;
 use super::layer::Maker;
 use super::ops::{InBytes, Op};
+use super::region::{Bound, Region};
 use crate::weights::Layer;
 
 /// What stands between a layer's q, k and v and its attention's result.
@@ -21,8 +22,6 @@ pub(super) struct AttendOps {
     pub(super) merge: Op,
     /// Is the result of few rows left in bytes as well?
     pub(super) in_bytes: InBytes,
-    /// Weights of queries' norm, then of keys'.
-    pub(super) qk_norms: Option<wgpu::Buffer>,
 }
 
 /// Attention, with the heads and rows of a workgroup.
@@ -33,7 +32,7 @@ pub(super) struct AttendOp {
 }
 
 impl AttendOp {
-    fn new(device: &Device, shape: Attention, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Self {
+    fn new(device: &Device, shape: Attention, kernel: &Kernel, buffers: &[&dyn Bound]) -> Self {
         let op = Op::new(device, kernel, buffers);
         AttendOp { heads: shape.heads, rows: shape.rows, op }
     }
@@ -46,7 +45,7 @@ impl AttendOps {
         maker: &Maker<'_>,
         layer: &Layer,
         which: Which,
-        [k, v]: [&wgpu::Buffer; 2],
+        [k, v]: [&Region; 2],
         int8: bool,
     ) -> Self {
         let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
@@ -67,8 +66,8 @@ impl AttendOps {
         let norms =
             layer.qk_norm.as_ref().map(|(q, k)| device.floats("norm", &[&q[..], k].concat()));
         let kernel = Rope { head_dim: c.head_dim, normed: norms.is_some(), cache };
-        let mut buffers = vec![&r, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
-        buffers.extend(&norms);
+        let mut buffers: Vec<&dyn Bound> = vec![&r, &b.rows[0], &b.angles, &b.qkv, &b.q, k, v];
+        buffers.extend(norms.iter().map(|norms| norms as &dyn Bound));
         let rope = Op::new(device, &kernel.kernel(), &buffers);
 
         let p = device.uniform(&Attend {
@@ -81,7 +80,7 @@ impl AttendOps {
             ..Default::default()
         });
         let (pass, rows) = (&b.pass[which as usize][kind], &b.rows[which as usize]);
-        let buffers = [&p, pass, rows, &b.q, k, v, &b.a, &b.parts];
+        let buffers: [&dyn Bound; 8] = [&p, pass, rows, &b.q, k, v, &b.a, &b.parts];
         let shape = |many| {
             let (heads, rows) = Attention::shape(c.heads / c.kv_heads, many);
             Attention { head_dim: c.head_dim, heads, rows, cache }
@@ -89,10 +88,15 @@ impl AttendOps {
         let one = Attention { heads: 1, ..shape(false) };
         let lanes = device.features.subgroup.and_then(|least| one.lanes(least as usize));
         let int8 = int8 && lanes.is_some() && c.head_dim.is_multiple_of(32);
-        let bytes = b.prepared.as_ref().filter(|_| int8).map(|to| to.buffers());
-        let with_bytes = |buffers: &[_]| [buffers, bytes.as_ref().map_or(&[], |b| &b[..])].concat();
+        let bytes = b.prepared.as_ref().filter(|_| int8).map(|to| to.bound());
+        let with_bytes = |mut buffers: Vec<_>| {
+            buffers.extend(bytes.into_iter().flatten());
+            buffers
+        };
         let few = match lanes {
-            Some(lanes) => AttendOp::new(device, one, &one.one(lanes, int8), &with_bytes(&buffers)),
+            Some(lanes) => {
+                AttendOp::new(device, one, &one.one(lanes, int8), &with_bytes(buffers.to_vec()))
+            }
             None => AttendOp::new(device, shape(false), &shape(false).kernel(), &buffers),
         };
         // Cooperative matrices take more rows at once.
@@ -106,14 +110,14 @@ impl AttendOps {
         let fits = cache == CacheFormat::F16 && limit >= Attention::ROPE_BUFFERS;
         let with_rope = lanes.filter(|_| fits).map(|lanes| {
             let kernel = one.with_rope(lanes, norms.is_some(), int8);
-            let mut buffers = vec![&p, &r, pass, &b.rows[0], &b.angles, &b.qkv, k, v];
-            buffers.extend([&b.a, &b.parts]);
-            buffers.extend(&norms);
-            Op::new(device, &kernel, &with_bytes(&buffers))
+            let mut buffers: Vec<&dyn Bound> =
+                vec![&p, &r, pass, &b.rows[0], &b.angles, &b.qkv, k, v, &b.a, &b.parts];
+            buffers.extend(norms.iter().map(|norms| norms as &dyn Bound));
+            Op::new(device, &kernel, &with_bytes(buffers))
         });
         let merge = shaders::merge(c.head_dim, int8);
-        let merge = Op::new(device, &merge, &with_bytes(&[&p, pass, &b.parts, &b.a]));
+        let merge = Op::new(device, &merge, &with_bytes(vec![&p, pass, &b.parts, &b.a]));
         let in_bytes = if int8 { InBytes::One } else { InBytes::Never };
-        AttendOps { rope, attend: [few, many], with_rope, merge, in_bytes, qk_norms: norms }
+        AttendOps { rope, attend: [few, many], with_rope, merge, in_bytes }
     }
 }

@@ -8,6 +8,7 @@ use shaders::{COLS_PAD, CacheFormat, HEAD_PAD, MAX_PARTS};
 use super::device::Device;
 use super::error::GpuError;
 use super::prepare::Prepared;
+use super::region::Region;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 
@@ -164,16 +165,21 @@ pub(super) fn device_slots(cache: &KvCache, layer: usize) -> usize {
     cache.layers[layer].slots.next_multiple_of(16)
 }
 
-/// Keys or values of one layer: `[seq][kv_head][slot]` of rows as [`CacheFormat`] lays them out.
+/// Bytes of keys or values of one layer: `[seq][kv_head][slot]` of rows as [`CacheFormat`] lays them out.
+pub(super) fn cache_bytes(c: &GemmaConfig, cache: &KvCache, layer: usize) -> u64 {
+    let row = cache_format(cache).row_bytes(c.head_dim);
+    let rows = cache.sequences() * c.kv_heads * device_slots(cache, layer);
+    (rows as u64).saturating_mul(row as u64)
+}
+
+/// A buffer for them.
 pub(super) fn cache_buffer(
     device: &Device,
     c: &GemmaConfig,
     cache: &KvCache,
     layer: usize,
-) -> Result<wgpu::Buffer, GpuError> {
-    let head = cache_format(cache).row_bytes(c.head_dim);
-    let rows = cache.sequences() * c.kv_heads * device_slots(cache, layer);
-    let bytes = (rows as u64).saturating_mul(head as u64);
+) -> Result<Region, GpuError> {
+    let bytes = cache_bytes(c, cache, layer);
     if bytes > device.max_binding {
         return Err(GpuError::Limit {
             device: device.name().into(),
@@ -182,5 +188,5 @@ pub(super) fn cache_buffer(
             limit: device.max_binding,
         });
     }
-    Ok(device.storage("cache", bytes))
+    Ok(Region::new(device, "cache", bytes))
 }

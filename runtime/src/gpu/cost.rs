@@ -4,10 +4,9 @@ use shaders::CacheFormat;
 use shaders::params::Row;
 
 use super::Gpu;
-use super::matrix::{device_bytes, shards};
+use super::matrix::{device_bytes, shards, stacks};
 use super::pass::split;
 use crate::model::Model;
-use crate::weights::WeightMatrix;
 
 /// What one token costs, decoded greedily with the whole model on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +26,8 @@ pub(super) struct Together {
     pub(super) rope: bool,
     /// Norms and the matmuls after them, in all layers but the last.
     pub(super) norms: bool,
-    /// All of a layer.
-    pub(super) layers: bool,
+    /// All of many layers: in so many dispatches.
+    pub(super) layers: Option<usize>,
 }
 
 impl TokenCost {
@@ -45,17 +44,11 @@ impl TokenCost {
         let row = Row { end: position as u32 + 1, ..Default::default() };
         let splits = [0, 1].map(|kind| split(c, &[row], kind));
         for layer in &weights.layers {
-            let stacks: [&[&WeightMatrix]; 4] = [
-                &[&layer.q, &layer.k, &layer.v],
-                &[&layer.o],
-                &[&layer.gate, &layer.up],
-                &[&layer.down],
-            ];
+            let stacks = stacks(layer).map(|(matrices, _)| matrices);
             cost.weights += stacks.iter().map(|stack| device_bytes(stack)).sum::<u64>();
             let seen = layer.config.window.map_or(position + 1, |w| w.min(position + 1));
             cost.cache += (seen * 2 * c.kv_heads * cache.row_bytes(c.head_dim)) as u64;
-            if together.layers {
-                cost.dispatches += 1;
+            if together.layers.is_some() {
                 continue;
             }
             cost.dispatches += stacks.iter().map(|stack| shards(stack, max_binding)).sum::<usize>();
@@ -70,7 +63,7 @@ impl TokenCost {
         cost.dispatches += shards(&[&weights.embed], max_binding);
         cost.dispatches += shards(&[&weights.output], max_binding);
         // The last norm and the two steps to the likeliest token; before, the rows that are wanted.
-        cost.dispatches += if together.layers { 3 } else { 4 };
+        cost.dispatches += together.layers.map_or(4, |n| n + 3);
         cost
     }
 }
@@ -81,7 +74,7 @@ impl Gpu {
         let together = Together {
             rope: self.layers[0].attend.with_rope.is_some(),
             norms: self.layers[0].normed.is_some(),
-            layers: self.has_whole_layers(),
+            layers: self.has_whole_layers().then_some(self.stretches.len()),
         };
         let limit = self.device.max_binding;
         let cost = || TokenCost::of(model, self.cache, position, limit, together);
@@ -102,24 +95,24 @@ mod tests {
     fn real_shapes_cost_what_is_written() {
         const MIB: u64 = 1 << 20;
         let (q4_0, q8_0) = (DType::Q4_0, DType::Q8_0);
-        let apart = Together { rope: false, norms: false, layers: false };
-        let together = Together { rope: true, norms: true, layers: false };
-        let whole = Together { layers: true, ..together };
+        let apart = Together { rope: false, norms: false, layers: None };
+        let together = Together { rope: true, norms: true, layers: None };
+        let whole = Together { layers: Some(1), ..together };
         for (name, dtype, weights, [near, far, small, best, one], [f16, q8]) in [
-            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138, 31], [45_088_768, 23_953_408]),
-            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138, 31], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138, 6], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138, 6], [45_088_768, 23_953_408]),
             (
                 "gemma-3-4b",
                 q4_0,
                 2_518_067_200,
-                [278, 312, 288, 178, 39],
+                [278, 312, 288, 178, 6],
                 [289_406_976, 153_747_456],
             ),
             (
                 "gemma-3-4b",
                 q8_0,
                 4_122_388_480,
-                [278, 312, 288, 178, 39],
+                [278, 312, 288, 178, 6],
                 [289_406_976, 153_747_456],
             ),
         ] {

@@ -35,7 +35,7 @@ pub(super) struct Encoder<'a> {
     residual: bool,
     /// Was a norm left to the matmul after it?
     left: bool,
-    /// Layers are one dispatch each: of a single row whose logits are wanted.
+    /// Stretches of layers are one dispatch each: of a single row whose logits are wanted.
     whole: Option<&'a Whole>,
     /// Where copies of the residual stream go.
     tap: Option<&'a wgpu::Buffer>,
@@ -148,8 +148,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Has the number of layers that came through copied to `to`, if they are one dispatch each;
-    /// returns what it should be.
+    /// Has the number of stretches of layers that came through copied to `to`, if those are one dispatch
+    /// each; returns what it should be.
     pub(super) fn copy_finished(&mut self, to: &wgpu::Buffer, at: u64) -> Option<u32> {
         let whole = self.whole?;
         self.end_pass();
@@ -231,10 +231,14 @@ impl Backend for Encoder<'_> {
 
     fn whole_layer(&mut self, layer: &Layer) -> bool {
         let Some(whole) = self.whole else { return false };
-        let op = self.layer(layer).whole.as_ref().expect("all layers have one");
-        let workgroups = self.gpu.device.crowded(whole.workgroups);
-        self.op(&op.op, [workgroups as usize, 1, 1]);
-        whole.count();
+        // Those of a stretch come with its first one.
+        let first = self.gpu.stretches.iter().find(|s| s.layers.start == layer.index);
+        if let Some(stretch) = first {
+            let stretch = stretch.whole.as_ref().expect("all layers have one");
+            let workgroups = self.gpu.device.crowded(stretch.workgroups(whole.at_once));
+            self.op(&stretch.op, [workgroups as usize, 1, 1]);
+            whole.count();
+        }
         true
     }
 

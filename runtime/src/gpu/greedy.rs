@@ -17,7 +17,7 @@ pub(super) struct Greedy {
     /// The best of each of 256 parts, then of these.
     parts: Op,
     last: Op,
-    /// Two tokens may be on their way back, each with the number of layers that came through.
+    /// Two tokens may be on their way back, each with the number of stretches of layers that came through.
     staging: [wgpu::Buffer; 2],
     ahead: Option<Ahead>,
 }
@@ -27,7 +27,7 @@ struct Ahead {
     row: Row,
     submission: wgpu::SubmissionIndex,
     staging: usize,
-    /// Layers that should have come through by then, where they are one dispatch each.
+    /// Stretches that should have come through by then, where they are one dispatch each.
     expected: Option<u32>,
 }
 

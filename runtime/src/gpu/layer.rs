@@ -7,9 +7,9 @@ use super::attend::AttendOps;
 use super::buffers::{Buffers, Which, cache_buffer};
 use super::device::Device;
 use super::error::GpuError;
-use super::matrix::{DeviceMatrix, Stack, device_bytes};
+use super::matrix::{DeviceMatrix, device_bytes, stacks};
 use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp};
-use super::whole::WholeOp;
+use super::stretch::Stretch;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use crate::weights::Layer;
@@ -28,8 +28,6 @@ pub(super) struct DeviceLayer {
     pub(super) down: MatOp,
     /// The norms with the matmuls after them, qkv and gate_up, for a single row; not in the last layer.
     pub(super) normed: Option<[NormedOp; 2]>,
-    /// All of it, for a single row; or why not, where that is worth a word.
-    pub(super) whole: Result<WholeOp, Option<String>>,
 }
 
 /// Bytes of a layer's weights and cache on a device.
@@ -86,17 +84,14 @@ impl<'b> Maker<'b> {
         }
     }
 
-    /// Uploads a layer and binds its operations.
-    pub(super) fn layer(&self, layer: &Layer) -> Result<DeviceLayer, GpuError> {
+    /// Uploads a layer of a stretch and binds its operations.
+    pub(super) fn layer(&self, layer: &Layer, stretch: &Stretch) -> Result<DeviceLayer, GpuError> {
         let (device, b, w) = (self.device, self.buffers, self.buffers.widths);
         let (c, weights) = (self.model.config(), self.model.weights());
         let last = layer.index + 1 == weights.layers.len();
         // Rows after attention.
         let after = if last { Which::Wanted } else { Which::All };
         let kind = usize::from(layer.config.window.is_none());
-        let upload = |matrices: &[&_], stack| {
-            DeviceMatrix::upload(device, self.model.bytes(), matrices, stack)
-        };
         // From x, to y: rows that follow each other by so many floats.
         let ends = |which: Which, (x, x_stride): (&'b _, _), (y, y_stride): (&'b _, _)| Ends {
             pass: &b.pass[which as usize][0],
@@ -110,13 +105,21 @@ impl<'b> Maker<'b> {
         };
         let multiply =
             |m: &DeviceMatrix, output, ends: &Ends<'_>| MatOp::new(device, m, output, 0.0, ends);
-        let qkv = upload(&[&layer.q, &layer.k, &layer.v], Stack::After)?;
-        let gate_up = upload(&[&layer.gate, &layer.up], Stack::InTurn)?;
-        let o = upload(&[&layer.o], Stack::After)?;
-        let down_matrix = upload(&[&layer.down], Stack::After)?;
+        let in_stretch = layer.index - stretch.layers.start;
+        let mut number = 0;
+        let uploaded = stacks(layer).map(|(matrices, stack)| {
+            let home = stretch.homes.as_ref().map(|homes| homes.matrix(in_stretch, number));
+            number += 1;
+            DeviceMatrix::upload_to(device, self.model.bytes(), &matrices, stack, home)
+        });
+        let [qkv_matrix, o, up_matrix, down_matrix] = uploaded;
+        let (qkv_matrix, o, up_matrix, down_matrix) = (qkv_matrix?, o?, up_matrix?, down_matrix?);
         let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
-        let k = cache_buffer(device, c, self.cache, layer.index)?;
-        let v = cache_buffer(device, c, self.cache, layer.index)?;
+        let own_cache = || cache_buffer(device, c, self.cache, layer.index);
+        let [k, v] = match &stretch.homes {
+            Some(homes) => homes.cache(in_stretch),
+            None => [own_cache()?, own_cache()?],
+        };
         let int8 = device.features.few(o.format()) == Many::Int8;
         let attend = AttendOps::new(self, layer, after, [&k, &v], int8);
         // The norms leave h in bytes as well, and one row of GELU(gate) · up is left in bytes where
@@ -128,14 +131,12 @@ impl<'b> Maker<'b> {
             .as_ref()
             .filter(|_| device.features.few(down_matrix.format()) == Many::Int8);
         let up_ends = Ends { in_bytes, y_bytes, ..ends(after, (&b.h, w.hidden), (&b.g, w.g)) };
-        let up_matrix = gate_up;
         let gate_up = multiply(&up_matrix, Output::Glu, &up_ends);
         let down_ends = Ends {
             prepared: b.prepared_g.as_ref(),
             in_bytes: if gate_up.leaves_bytes() { InBytes::One } else { InBytes::Never },
             ..ends(after, (&b.g, w.g), (&b.o, w.hidden))
         };
-        let qkv_matrix = qkv;
         let qkv = multiply(&qkv_matrix, Output::Plain, &qkv_ends);
         // From x to the buffer between, and back.
         let x = &b.x[Which::All as usize];
@@ -148,14 +149,6 @@ impl<'b> Maker<'b> {
         let normed = qkv.normed(device, &qkv_matrix, &qkv_ends, &first);
         let normed = normed.zip(gate_up.normed(device, &up_matrix, &up_ends, &second));
         let normed = normed.filter(|_| !last).map(|(qkv, gate_up)| [qkv, gate_up]);
-        let whole = WholeOp::new(
-            self,
-            layer,
-            before,
-            attend.qk_norms.as_ref(),
-            [&k, &v],
-            [&qkv_matrix, &o, &up_matrix, &down_matrix],
-        );
         let out_ends =
             Ends { in_bytes: attend.in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
         Ok(DeviceLayer {
@@ -168,7 +161,6 @@ impl<'b> Maker<'b> {
             gate_up,
             down: multiply(&down_matrix, Output::Plain, &down_ends),
             normed,
-            whole,
         })
     }
 }

@@ -6,7 +6,8 @@ use shaders::Format;
 use super::device::Device;
 use super::error::GpuError;
 use super::planes::{RowLayout, common_format};
-use crate::weights::WeightMatrix;
+use super::region::{Bound, Region};
+use crate::weights::{Layer, WeightMatrix};
 
 /// Bytes on their way to the device at a time.
 const CHUNK: usize = 32 << 20;
@@ -18,6 +19,19 @@ pub(super) enum Stack {
     After,
     /// A row of each in turn (they have the same number of rows).
     InTurn,
+}
+
+/// Matrices of a layer: q, k and v; attention's projection; gate and up; down.
+pub(super) const MATRICES: usize = 4;
+
+/// What they are made of.
+pub(super) fn stacks(l: &Layer) -> [(Vec<&WeightMatrix>, Stack); MATRICES] {
+    [
+        (vec![&l.q, &l.k, &l.v], Stack::After),
+        (vec![&l.o], Stack::After),
+        (vec![&l.gate, &l.up], Stack::InTurn),
+        (vec![&l.down], Stack::After),
+    ]
 }
 
 /// A matrix on the device, cut by rows where one binding can't hold it.
@@ -33,14 +47,14 @@ pub(super) struct DeviceMatrix {
 pub(super) struct Shard {
     pub(super) first_row: usize,
     pub(super) rows: usize,
-    pub(super) pieces: wgpu::Buffer,
-    pub(super) scales: Option<wgpu::Buffer>,
+    pub(super) pieces: Region,
+    pub(super) scales: Option<Region>,
 }
 
 impl Shard {
     /// The planes, as a kernel binds them.
-    pub(super) fn planes(&self) -> impl Iterator<Item = &wgpu::Buffer> {
-        std::iter::once(&self.pieces).chain(&self.scales)
+    pub(super) fn planes(&self) -> impl Iterator<Item = &dyn Bound> {
+        std::iter::once(&self.pieces).chain(&self.scales).map(|region| region as &dyn Bound)
     }
 }
 
@@ -65,12 +79,23 @@ pub(super) fn shards(matrices: &[&WeightMatrix], max_binding: u64) -> usize {
 }
 
 impl DeviceMatrix {
-    /// Uploads matrices of one width from the mapped `file`.
+    /// Uploads matrices of one width from the mapped `file` to buffers of their own.
     pub(super) fn upload(
         device: &Device,
         file: &[u8],
         matrices: &[&WeightMatrix],
         stack: Stack,
+    ) -> Result<Self, GpuError> {
+        Self::upload_to(device, file, matrices, stack, None)
+    }
+
+    /// The same, to where they have room in one piece, if that is given: pieces and scales.
+    pub(super) fn upload_to(
+        device: &Device,
+        file: &[u8],
+        matrices: &[&WeightMatrix],
+        stack: Stack,
+        home: Option<[Region; 2]>,
     ) -> Result<Self, GpuError> {
         let layout = RowLayout { format: common_format(matrices), cols: matrices[0].cols };
         let rows: usize = matrices.iter().map(|m| m.rows).sum();
@@ -98,15 +123,16 @@ impl DeviceMatrix {
         let (mut shards, mut largest) = (Vec::new(), 0f32);
         for first_row in (0..rows).step_by(most) {
             let n = most.min(rows - first_row);
-            let shard = Shard {
-                first_row,
-                rows: n,
-                pieces: device.storage("weights", (n * layout.bytes()) as u64),
-                scales: layout
-                    .format
-                    .scaled()
-                    .then(|| device.storage("scales", (n * layout.scales() * 2) as u64)),
+            let (pieces, scales) = match &home {
+                Some([pieces, scales]) if n == rows => (pieces.clone(), Some(scales.clone())),
+                _ => {
+                    let plane = |label, bytes| Region::new(device, label, bytes as u64);
+                    let scales = layout.scales();
+                    let scales = (scales > 0).then(|| plane("scales", n * scales * 2));
+                    (plane("weights", n * layout.bytes()), scales)
+                }
             };
+            let shard = Shard { first_row, rows: n, pieces, scales };
             let found = fill(device, layout, &shard, &|r| {
                 let (matrix, r) = row(first_row + r);
                 (matrix, matrix.view(file).row(r))
@@ -159,10 +185,10 @@ fn fill<'f>(
             },
         );
         largest = largest.max(layout.largest(&pieces, &scales));
-        device.queue.write_buffer(&shard.pieces, (from * bytes) as u64, &pieces);
+        shard.pieces.write(device, (from * bytes) as u64, &pieces);
         if let Some(to) = &shard.scales {
             let at = (from * layout.scales() * 2) as u64;
-            device.queue.write_buffer(to, at, bytemuck::cast_slice(&scales));
+            to.write(device, at, bytemuck::cast_slice(&scales));
         }
         // What was sent is kept until it is submitted: not all of a model at once.
         device.queue.submit([]);

@@ -27,6 +27,8 @@ mod pipelines;
 mod planes;
 mod prepare;
 mod profile;
+mod region;
+mod stretch;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -56,9 +58,11 @@ use layer::{DeviceLayer, Maker};
 use matrix::{DeviceMatrix, Stack};
 use ops::{Ends, InBytes, MatOp, NormOps, Op};
 pub use profile::KernelTime;
+use region::Bound;
+use stretch::Stretch;
 use top::TopK;
 pub(crate) use tower::GpuTower;
-use whole::Whole;
+use whole::{StretchOps, Whole};
 
 /// A model on a device, with the buffers and the cache of one session.
 pub struct Gpu {
@@ -74,7 +78,9 @@ pub struct Gpu {
     last_norm: NormOps,
     /// Where all layers are here.
     head: Option<MatOp>,
-    /// Where a single row's layers are one dispatch each.
+    /// The same layers, as they can be one dispatch each for a single row.
+    stretches: Vec<StretchOps>,
+    /// Where they are.
     whole: Option<Whole>,
     /// The frequencies of the model's different RoPEs (at most two).
     ropes: Vec<Vec<f32>>,
@@ -158,12 +164,17 @@ impl Gpu {
         };
         let whole = if all { weights.matrices().map(|w| w.bytes.len()).sum() } else { 0 };
         let of_layers = weights.layers[..n].iter().map(layer_bytes);
-        let (mut there, total) = (0, of_layers.clone().sum::<usize>().max(whole));
+        let (mut there, total) = (0, of_layers.sum::<usize>().max(whole));
         let mut layers = Vec::with_capacity(n);
-        for (layer, bytes) in weights.layers[..n].iter().zip(of_layers) {
-            tell(there, total);
-            layers.push(maker.layer(layer)?);
-            there += bytes;
+        let mut stretches = Vec::new();
+        for stretch in Stretch::all(&device, model, cache, n) {
+            let of_stretch = &weights.layers[stretch.layers.clone()];
+            for layer in of_stretch {
+                tell(there, total);
+                layers.push(maker.layer(layer, &stretch)?);
+                there += layer_bytes(layer);
+            }
+            stretches.push(StretchOps::new(&maker, stretch));
         }
         tell(there, total);
         let post = Some(&weights.layers[n - 1].post_ffn_norm[..]);
@@ -172,7 +183,7 @@ impl Gpu {
             false => maker.norm(Which::All, post, None),
         };
         let p = device.uniform(&maker.norm_params());
-        let ends = [&p, &buffers.rows[1], &buffers.x[0], &buffers.x[1]];
+        let ends: [&dyn Bound; 4] = [&p, &buffers.rows[1], &buffers.x[0], &buffers.x[1]];
         let gather = Op::new(&device, &shaders::gather(), &ends);
         let (embed, head) = match all {
             true => vocabulary(&device, model, &buffers)?,
@@ -188,6 +199,7 @@ impl Gpu {
             max_rows,
             embed,
             layers,
+            stretches,
             gather,
             last_norm,
             head,
@@ -227,7 +239,7 @@ impl Gpu {
         &self.device
     }
 
-    /// Are a single token's layers one dispatch each?
+    /// Are a single token's layers all in one dispatch, or in a few where a binding does not hold them all?
     pub fn has_whole_layers(&self) -> bool {
         self.whole.as_ref().is_some_and(|whole| whole.used)
     }
@@ -278,7 +290,7 @@ fn embed_ops(device: &Device, b: &Buffers, c: &GemmaConfig, matrix: &DeviceMatri
             scale: c.embed_scale,
             ..Default::default()
         });
-        let mut buffers = vec![&p, &b.tokens, &b.x[0]];
+        let mut buffers: Vec<&dyn Bound> = vec![&p, &b.tokens, &b.x[0]];
         buffers.extend(shard.planes());
         Op::new(device, &kernel, &buffers)
     };

@@ -9,6 +9,7 @@ use super::device::Device;
 use super::matrix::{DeviceMatrix, Shard};
 use super::pipelines::Compiled;
 use super::prepare::Prepared;
+use super::region::Bound;
 
 /// Workgroups of a dispatch.
 pub(super) type Grid = [u32; 3];
@@ -20,7 +21,7 @@ pub(super) struct Op {
 }
 
 impl Op {
-    pub(super) fn new(device: &Device, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> Self {
+    pub(super) fn new(device: &Device, kernel: &Kernel, buffers: &[&dyn Bound]) -> Self {
         Op { pipeline: device.pipeline(kernel), group: device.group(kernel, buffers) }
     }
 }
@@ -28,7 +29,7 @@ impl Op {
 /// Where a matmul's rows come from and go to.
 pub(super) struct Ends<'a> {
     /// How many rows, and where they begin.
-    pub(super) pass: &'a wgpu::Buffer,
+    pub(super) pass: &'a dyn Bound,
     /// Rows of `x_stride` floats.
     pub(super) x: &'a wgpu::Buffer,
     pub(super) x_stride: usize,
@@ -132,9 +133,9 @@ impl MatOp {
                 factor: matrix.factor,
             });
             let group = |i: usize| {
-                let mut buffers = vec![&p, ends.pass];
+                let mut buffers: Vec<&dyn Bound> = vec![&p, ends.pass];
                 match ways[i].prepare() {
-                    Some(_) => buffers.extend(prepared().buffers()),
+                    Some(_) => buffers.extend(prepared().bound()),
                     None => buffers.push(ends.x),
                 }
                 buffers.push(ends.y);
@@ -146,8 +147,8 @@ impl MatOp {
         let shards: Vec<_> = matrix.shards.iter().map(bind).collect();
         let whole_blocks = output == Output::Glu && ways[0] == Many::Int8 && shards.len() == 1;
         let one = ends.y_bytes.filter(|_| whole_blocks).map(|to| {
-            let ([x, x_scales], [values, scales]) = (prepared().buffers(), to.buffers());
-            let mut buffers = vec![&shards[0].p, ends.pass, x, x_scales, values, scales];
+            let mut buffers: Vec<&dyn Bound> = vec![&shards[0].p, ends.pass];
+            buffers.extend(prepared().bound().into_iter().chain(to.bound()));
             buffers.extend(matrix.shards[0].planes());
             Op::new(device, &matmul.one_to_int8(Few::blocks(pieces), reduce), &buffers)
         });
@@ -194,11 +195,15 @@ impl MatOp {
             return None;
         }
         let n = device.uniform(&norm.ends.p);
-        let mut buffers = vec![&self.shards[0].p, ends.pass, &n, norm.ends.x];
-        buffers.extend(norm.post.map(|w| [norm.ends.o, w]).into_iter().flatten());
-        buffers.extend([norm.weight, norm.x_out]);
+        let mut buffers: Vec<&dyn Bound> = vec![&self.shards[0].p, ends.pass, &n, norm.ends.x];
+        if let Some(post) = norm.post {
+            buffers.push(norm.ends.o);
+            buffers.push(post);
+        }
+        buffers.push(norm.weight);
+        buffers.push(norm.x_out);
         match ends.y_bytes.filter(|_| to_int8) {
-            Some(to) => buffers.extend(to.buffers()),
+            Some(to) => buffers.extend(to.bound()),
             None => buffers.push(ends.y),
         }
         buffers.extend(shard.planes());
@@ -299,12 +304,18 @@ impl NormOps {
         let p = device.uniform(&ends.p);
         let bytes = device.features.few(Format::Q4_0) == Many::Int8;
         let make = |post: Option<&wgpu::Buffer>, weight: Option<&wgpu::Buffer>| {
-            let mut buffers = vec![&p, ends.x];
-            buffers.extend(post.map(|w| [ends.o, w]).into_iter().flatten());
-            buffers.extend(weight.map(|w| [w, ends.h]).into_iter().flatten());
+            let mut buffers: Vec<&dyn Bound> = vec![&p, ends.x];
+            if let Some(post) = post {
+                buffers.push(ends.o);
+                buffers.push(post);
+            }
+            if let Some(weight) = weight {
+                buffers.push(weight);
+                buffers.push(ends.h);
+            }
             let mut normed = if weight.is_some() { Normed::Float } else { Normed::Nothing };
             if let Some(prepared) = ends.prepared.filter(|_| weight.is_some() && bytes) {
-                buffers.extend(prepared.buffers());
+                buffers.extend(prepared.bound());
                 normed = Normed::Int8;
             }
             let kernel = shaders::norm(

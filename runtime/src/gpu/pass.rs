@@ -46,8 +46,8 @@ impl Gpu {
         done
     }
 
-    /// Encodes and runs a pass; the number of its dispatches, and of the layers that should have come
-    /// through by then, if they are one dispatch each.
+    /// Encodes and runs a pass; the number of its dispatches, and of the stretches of layers that should
+    /// have come through by then, if they are one dispatch each.
     fn encode(
         &self,
         model: &Model,

@@ -8,6 +8,7 @@ use shaders::{Access, Kernel};
 
 use super::device::Device;
 use super::kept::Kept;
+use super::region::Bound;
 
 /// A kernel, compiled.
 #[derive(Clone, Debug)]
@@ -53,14 +54,14 @@ impl Device {
     }
 
     /// The buffers of a kernel, in the order of its bindings.
-    pub(crate) fn group(&self, kernel: &Kernel, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    pub(crate) fn group(&self, kernel: &Kernel, buffers: &[&dyn Bound]) -> wgpu::BindGroup {
         assert_eq!(kernel.bindings.len(), buffers.len(), "{}", kernel.name);
         let entries: Vec<_> = buffers
             .iter()
             .enumerate()
             .map(|(i, b)| wgpu::BindGroupEntry {
                 binding: i as u32,
-                resource: b.as_entire_binding(),
+                resource: wgpu::BindingResource::Buffer(b.binding()),
             })
             .collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {

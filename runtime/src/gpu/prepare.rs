@@ -5,12 +5,13 @@ use shaders::{Format, Many, Prepare};
 
 use super::device::Device;
 use super::ops::Op;
+use super::region::Bound;
 
 /// Where prepared rows lie. One pair of buffers does for several matmuls: each is prepared right
 /// before it is read.
 pub(super) struct Prepared {
-    values: wgpu::Buffer,
-    scales: wgpu::Buffer,
+    pub(super) values: wgpu::Buffer,
+    pub(super) scales: wgpu::Buffer,
 }
 
 impl Prepared {
@@ -29,7 +30,7 @@ impl Prepared {
     }
 
     /// The buffers, as kernels bind them in place of x.
-    pub(super) fn buffers(&self) -> [&wgpu::Buffer; 2] {
+    pub(super) fn bound(&self) -> [&dyn Bound; 2] {
         [&self.values, &self.scales]
     }
 
@@ -38,7 +39,7 @@ impl Prepared {
         &self,
         device: &Device,
         form: Prepare,
-        pass: &wgpu::Buffer,
+        pass: &dyn Bound,
         x: &wgpu::Buffer,
         stride: usize,
     ) -> Op {

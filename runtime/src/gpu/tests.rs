@@ -22,6 +22,7 @@ use super::ops::{Ends, InBytes, MatOp};
 use super::pipelines::Compiled;
 use super::planes::{RowLayout, common_format, format_of};
 use super::prepare::Prepared;
+use super::region::Bound;
 use crate::weights::WeightMatrix;
 
 /// The adapter that tests use; `None`, said aloud, where there is none, unless LAPIDARY_REQUIRE_GPU
@@ -181,7 +182,7 @@ fn run_with(
     drop(compute);
     if op.leaves_bytes() && n == 1 {
         device.queue.submit([encoder.finish()]);
-        let [values, scales] = y_bytes.as_ref().expect("it was asked for").buffers();
+        let Prepared { values, scales } = y_bytes.as_ref().expect("it was asked for");
         let bytes = copied(device, values, outputs / 4);
         let bytes: &[i8] = bytemuck::cast_slice(&bytes);
         let scales = copied(device, scales, outputs / 16);

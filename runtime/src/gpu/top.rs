@@ -7,6 +7,7 @@ use shaders::params::Top as TopParams;
 use super::device::Device;
 use super::encode::Encoder;
 use super::ops::Op;
+use super::region::Bound;
 use super::{Gpu, GpuError};
 use crate::batch::{Batch, Row};
 use crate::forward::forward;
@@ -31,7 +32,7 @@ impl TopK {
             let p = TopParams { count: count as u32, k: k as u32, ..Default::default() };
             let groups = count.div_ceil(Top::SLICE);
             let found = device.storage("likeliest", (groups * k * 8) as u64);
-            let buffers = [&device.uniform(&p), &from, &found];
+            let buffers: [&dyn Bound; 3] = [&device.uniform(&p), &from, &found];
             rounds.push((Op::new(device, &kernel.kernel(), &buffers), groups));
             if groups == 1 {
                 let staging = device.staging((k * 8) as u64);

@@ -16,6 +16,7 @@ use super::matrix::{DeviceMatrix, Stack};
 use super::ops::{Ends, InBytes, MatOp, Op};
 use super::pipelines::Compiled;
 use super::prepare::Prepared;
+use super::region::Bound;
 use crate::vision::VisionConfig;
 use crate::vision::weights::{Layer, Linear, Norm, Weights};
 
@@ -302,8 +303,10 @@ impl Maker<'_> {
         let bias: Vec<f32> = linears.iter().flat_map(|l| &l.bias).copied().collect();
         let p = Rows { cols: bias.len() as u32, stride: stride as u32, ..Default::default() };
         let (p, bias) = (self.device.uniform(&p), self.device.floats("bias", &bias));
-        let mut buffers = vec![&p, &bias, y];
-        buffers.extend((what == Finish::Add).then_some(&self.s.x));
+        let mut buffers: Vec<&dyn Bound> = vec![&p, &bias, y];
+        if what == Finish::Add {
+            buffers.push(&self.s.x);
+        }
         Op::new(self.device, &what.kernel(), &buffers)
     }
 }

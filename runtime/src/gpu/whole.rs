@@ -1,120 +1,152 @@
-//! Whole layers in one dispatch each, for a single row: workgroups wait for each other on the device in
+//! Whole layers in one dispatch, for a single row: workgroups wait for each other on the device in
 //! place of dispatches that do. Nothing promises that they can: how many run at the same time is found
 //! out when a session is made, results and time are compared with those of the other way, and a pass
 //! whose workgroups did not all come through is run again the other way.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use shaders::params::Whole as WholeParams;
-use shaders::{Attention, CacheFormat, LayerMatrix, Many, Messages, WholeLayer};
+use shaders::params::{Stage, Whole as WholeParams};
+use shaders::{Attention, LayerMatrix, Many, Messages, WholeLayer};
 
 use super::buffers::{Buffers, Which, cache_format, device_slots};
 use super::layer::Maker;
-use super::matrix::DeviceMatrix;
 use super::ops::{NormOps, Op};
+use super::region::Bound;
+use super::stretch::{Homes, Stretch};
 use super::{Gpu, GpuError};
 use crate::batch::{Batch, Row};
 use crate::model::Model;
-use crate::weights::Layer;
 
-/// A layer's whole.
+/// A stretch of layers.
+pub(super) struct StretchOps {
+    pub(super) layers: Range<usize>,
+    /// All of it for a single row; or why not, where that is worth a word.
+    pub(super) whole: Result<WholeOp, Option<String>>,
+}
+
+/// A stretch in one dispatch.
 pub(super) struct WholeOp {
     pub(super) op: Op,
     /// Finds out how many workgroups of it run at the same time.
     probe: Op,
+    shape: WholeLayer,
+    /// The most invocations that a subgroup has here.
+    subgroup: usize,
 }
 
-/// A model's layers, one dispatch each.
+/// A model's layers, a dispatch for each stretch of them.
 pub(super) struct Whole {
     /// Not yet, while they are compared with separate operations.
     pub(super) used: bool,
-    /// Workgroups of each.
-    pub(super) workgroups: u32,
+    /// Workgroups that run at the same time.
+    pub(super) at_once: u32,
     /// The norm after the last layer, of all rows' x.
     pub(super) last_norm: NormOps,
-    /// Layers that were sent so far.
+    /// Stretches that were sent so far.
     sent: AtomicU32,
     pub(super) staging: wgpu::Buffer,
 }
 
-impl WholeOp {
-    /// `Err(None)` where this device or this layer does not lend itself to that, and the reason where its
-    /// driver should have taken the kernel. `matrices` are qkv, attention's projection, gate and up, down.
-    pub(super) fn new(
-        maker: &Maker<'_>,
-        layer: &Layer,
-        before: Option<&[f32]>,
-        qk_norms: Option<&wgpu::Buffer>,
-        [k, v]: [&wgpu::Buffer; 2],
-        matrices: [&DeviceMatrix; 4],
-    ) -> Result<Self, Option<String>> {
-        let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
-        let whole = whole_layer(maker, qk_norms.is_some(), matrices).ok_or(None)?;
-        let is_global: Vec<_> = c.layers.iter().map(|l| l.window.is_none()).collect();
-        let phase = WholeLayer::phases(&is_global).ok_or(None)?[layer.index];
-        let kernel = whole.kernel();
-        let compiled = device.guarded("a layer in one dispatch", || Ok(device.pipeline(&kernel)));
-        compiled.map_err(|e| Some(e.to_string()))?;
-        let padded = |values: Option<&[f32]>| {
-            let mut padded = values.unwrap_or_default().to_vec();
-            padded.resize(b.widths.hidden, 0.0);
-            padded
-        };
-        let norms =
-            [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm), Some(&layer.ffn_norm)];
-        let norms = device.floats("norms", &norms.map(padded).concat());
-        let bytes = whole.message_bytes() as u64;
-        let messages = b.messages.get_or_init(|| device.storage("messages", bytes));
-        let kind = usize::from(layer.config.window.is_none());
-        let op = |probe| {
-            let w = device.uniform(&WholeParams {
-                cols: c.hidden as u32,
-                residual: u32::from(before.is_some()),
-                probe,
-                eps: c.rms_eps,
-                slots: device_slots(maker.cache, layer.index) as u32,
-                window: layer.config.window.unwrap_or(0) as u32,
-                table: maker.table_of_layer[layer.index] as u32,
-                phase,
-                query_scale: c.query_scale,
-                softcap: c.attn_softcap.unwrap_or(0.0),
-                ..Default::default()
-            });
-            let mut buffers = vec![&w, &b.pass[Which::All as usize][kind], &b.rows[0], &b.angles];
-            buffers.extend([&norms, &b.x[0], &b.o, messages, k, v]);
-            buffers.extend(matrices.iter().flat_map(|m| m.shards[0].planes()));
-            buffers.push(qk_norms.unwrap_or(&norms));
-            Op::new(device, &kernel, &buffers)
-        };
-        Ok(WholeOp { op: op(0), probe: op(1) })
+impl StretchOps {
+    /// For layers that were uploaded to where the stretch has room for them.
+    pub(super) fn new(maker: &Maker<'_>, stretch: Stretch) -> Self {
+        let homes = stretch.homes.ok_or(None);
+        let whole = homes.and_then(|homes| WholeOp::new(maker, &stretch.layers, &homes));
+        StretchOps { layers: stretch.layers, whole }
     }
 }
 
-/// How a layer of these matrices is done.
-fn whole_layer(
-    maker: &Maker<'_>,
-    normed: bool,
-    matrices: [&DeviceMatrix; 4],
-) -> Option<WholeLayer> {
+impl WholeOp {
+    /// `Err(None)` where this device or these layers do not lend themselves to that, and the reason where
+    /// the driver should have taken the kernel.
+    fn new(
+        maker: &Maker<'_>,
+        layers: &Range<usize>,
+        homes: &Homes,
+    ) -> Result<Self, Option<String>> {
+        let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
+        let all = &maker.model.weights().layers;
+        let normed = all[layers.start].qk_norm.is_some();
+        let shape = whole_layer(maker, normed, homes).ok_or(None)?;
+        let subgroup = device.device.adapter_info().subgroup_max_size as usize;
+        let is_global: Vec<_> = c.layers.iter().map(|l| l.window.is_none()).collect();
+        let phases = WholeLayer::phases(&is_global).ok_or(None)?;
+        let kernel = shape.kernel();
+        let compiled = device.guarded("layers in one dispatch", || Ok(device.pipeline(&kernel)));
+        compiled.map_err(|e| Some(e.to_string()))?;
+
+        let (mut norms, mut plan) = (Vec::new(), Vec::new());
+        let row_bytes = cache_format(maker.cache).row_bytes(c.head_dim);
+        for (k, layer) in all[layers.clone()].iter().enumerate() {
+            let before = layer.index.checked_sub(1).map(|i| &all[i].post_ffn_norm);
+            let of_x = [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm)];
+            for values in of_x.into_iter().chain([Some(&layer.ffn_norm)]) {
+                let end = norms.len() + b.widths.hidden;
+                norms.extend(values.into_iter().flatten());
+                norms.resize(end, 0.0);
+            }
+            let end = norms.len() + 2 * c.head_dim;
+            norms.extend(layer.qk_norm.iter().flat_map(|(q, k)| q.iter().chain(k)));
+            norms.resize(end, 0.0);
+            plan.push(Stage {
+                slots: device_slots(maker.cache, layer.index) as u32,
+                window: layer.config.window.unwrap_or(0) as u32,
+                table: maker.table_of_layer[layer.index] as u32,
+                phase: phases[layer.index],
+                cache_row: homes.cache_row(k, row_bytes),
+                ..Default::default()
+            });
+        }
+        let norms = device.floats("norms", &norms);
+        let plan = device.floats("plan", bytemuck::cast_slice(&plan));
+        let bytes = shape.message_bytes() as u64;
+        let messages = b.messages.get_or_init(|| device.storage("messages", bytes));
+        let op = |probe| {
+            let w = device.uniform(&WholeParams {
+                cols: c.hidden as u32,
+                layers: layers.len() as u32,
+                residual: u32::from(layers.start > 0),
+                probe,
+                eps: c.rms_eps,
+                query_scale: c.query_scale,
+                softcap: c.attn_softcap.unwrap_or(0.0),
+                unused: 0,
+            });
+            let [sliding, global] = &b.pass[Which::All as usize];
+            let mut buffers: Vec<&dyn Bound> =
+                vec![&w, sliding, global, &plan, &b.rows[0], &b.angles, &norms, &b.x[0], &b.o];
+            buffers.push(messages);
+            let planes = homes.cache.iter().chain(homes.planes.as_flattened());
+            buffers.extend(planes.map(|buffer| buffer as &dyn Bound));
+            Op::new(device, &kernel, &buffers)
+        };
+        Ok(WholeOp { op: op(0), probe: op(1), shape, subgroup })
+    }
+
+    /// How many workgroups it is sent in where so many run at the same time.
+    pub(super) fn workgroups(&self, at_once: u32) -> u32 {
+        self.shape.workgroups(at_once, self.subgroup)
+    }
+}
+
+/// How the layers of a stretch are done.
+fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLayer> {
     let (device, c, w) = (maker.device, maker.model.config(), maker.buffers.widths);
     let limits = device.device.limits();
-    let (format, cache) = (matrices[0].format(), cache_format(maker.cache));
+    let (format, cache) = (homes.layouts[0].format, cache_format(maker.cache));
     let subgroup = device.features.subgroup? as usize;
-    let fits = device.features.layers
-        && device.features.few(format) == Many::Int8
-        && matrices.iter().all(|m| m.format() == format && m.shards.len() == 1)
-        && cache == CacheFormat::F16
+    let fits = device.features.few(format) == Many::Int8
         && c.head_dim.is_multiple_of(32)
         && limits.max_storage_buffers_per_shader_stage as usize >= WholeLayer::BUFFERS;
     let attention = Attention { head_dim: c.head_dim, heads: 1, rows: 1, cache };
     // What lies half a head apart is in another invocation, or in the same one.
     let turns = |lanes: &usize| matches!(c.head_dim / 8 / lanes, 1 | 2 | 4);
     let lanes = attention.lanes(subgroup).filter(|lanes| fits && turns(lanes))?;
-    let of = |m: &DeviceMatrix, rows: usize| {
-        LayerMatrix::new(m.shards[0].rows / rows, rows, m.layout.pieces(), subgroup)
+    let of = |m: usize, rows: usize| {
+        LayerMatrix::new(homes.rows[m] / rows, rows, homes.layouts[m].pieces(), subgroup)
     };
-    let [qkv, out, up, down] = matrices;
     let layer = WholeLayer {
         format,
         heads: c.heads,
@@ -124,7 +156,7 @@ fn whole_layer(
         capped: c.attn_softcap.is_some(),
         hidden: w.hidden,
         ffn: w.g,
-        matrices: [of(qkv, 1), of(out, 1), of(up, 2), of(down, 1)],
+        matrices: [of(0, 1), of(1, 1), of(2, 2), of(3, 1)],
         lanes,
         workgroup: 0,
     };
@@ -137,7 +169,7 @@ fn whole_layer(
 }
 
 impl Whole {
-    /// Copies how many layers have come through to where it is read, from a pass that was just encoded;
+    /// Copies how many stretches have come through to where it is read, from a pass that was just encoded;
     /// returns how many there should be.
     pub(super) fn copy(
         &self,
@@ -150,7 +182,7 @@ impl Whole {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// A layer was encoded.
+    /// A stretch was encoded.
     pub(super) fn count(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -164,7 +196,7 @@ impl Gpu {
         /// that slept is slow for half a second, and whole layers are slower then than the others.
         const LONG: Duration = Duration::from_millis(100);
         const IN_DOUBT: Duration = Duration::from_millis(600);
-        if let Some(why) = self.layers.iter().find_map(|l| l.whole.as_ref().err()) {
+        if let Some(why) = self.stretches.iter().find_map(|s| s.whole.as_ref().err()) {
             if let Some(why) = why.clone() {
                 self.without_whole(&why);
             }
@@ -172,7 +204,7 @@ impl Gpu {
         }
         self.whole = Some(Whole {
             used: false,
-            workgroups: self.at_once()?,
+            at_once: self.at_once()?,
             last_norm,
             sent: AtomicU32::new(0),
             staging: self.device.staging(16),
@@ -224,12 +256,12 @@ impl Gpu {
         Ok(shortest)
     }
 
-    /// How many workgroups of a layer's kernel run at the same time.
+    /// How many workgroups of the layers' kernel run at the same time.
     fn at_once(&self) -> Result<u32, GpuError> {
         /// More than any device has at once.
         const MANY: u32 = 4096;
         let (device, messages) = (&self.device, messages(&self.buffers));
-        let whole = self.layers[0].whole.as_ref().expect("all layers have one");
+        let whole = self.stretches[0].whole.as_ref().expect("all layers have one");
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(&whole.probe.pipeline.pipeline);
@@ -242,10 +274,11 @@ impl Gpu {
         device.queue.submit([encoder.finish()]);
         let mut seen = [0f32];
         device.read(&staging, &mut seen)?;
+
         Ok((!seen[0].to_bits()).clamp(1, MANY))
     }
 
-    /// After a pass: did all layers come through that should have, if they are one dispatch each?
+    /// After a pass: did all stretches come through that should have, if they are one dispatch each?
     pub(super) fn came_through(&mut self, expected: Option<u32>) -> Result<bool, GpuError> {
         let (Some(expected), Some(whole)) = (expected, &self.whole) else { return Ok(true) };
         let mut found = [0f32];
@@ -253,7 +286,7 @@ impl Gpu {
         Ok(self.as_expected(found[0].to_bits(), expected))
     }
 
-    /// Did as many layers come through as should have? Where they did not, they are separate from now
+    /// Did as many come through as should have? Where they did not, layers are separate operations from now
     /// on.
     pub(super) fn as_expected(&mut self, found: u32, expected: u32) -> bool {
         if found != expected {

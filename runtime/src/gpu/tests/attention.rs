@@ -9,7 +9,8 @@ use super::*;
 
 /// Runs one kernel over its buffers.
 fn dispatch(device: &Device, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [usize; 3]) {
-    let (pipeline, group) = (device.pipeline(kernel), device.group(kernel, buffers));
+    let bound: Vec<_> = buffers.iter().map(|buffer| *buffer as &dyn Bound).collect();
+    let (pipeline, group) = (device.pipeline(kernel), device.group(kernel, &bound));
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
     compute.set_pipeline(&pipeline.pipeline);

@@ -9,6 +9,7 @@ use shaders::{Attention, CacheFormat, HEAD_PAD, Rope};
 
 use super::super::device::Device;
 use super::super::ops::{Grid, Op};
+use super::super::region::Bound;
 use super::{noise, shared};
 
 /// Runs operations one after the other and reads the first `n` floats of a buffer.
@@ -217,7 +218,7 @@ fn attention_is_plain_softmax() {
             let many = rows > 2;
             let (h, r) = Attention::shape(heads / kv_heads, many);
             let kernel = Attention { head_dim, heads: h, rows: r, cache: format }.kernel();
-            let buffers = [&p, &batch, &row_buffer, &q_buffer, &k, &v, &a, &parts];
+            let buffers: [&dyn Bound; 8] = [&p, &batch, &row_buffer, &q_buffer, &k, &v, &a, &parts];
             let attend = Op::new(&device, &kernel, &buffers);
             let merge =
                 Op::new(&device, &shaders::merge(head_dim, false), &[&p, &batch, &parts, &a]);

@@ -240,7 +240,7 @@ fn norms_with_matmuls_are_one_after_the_other() {
                 let both = op.normed(&device, &m, &ends, &before).expect("it has subgroups");
                 let result = || match op.leaves_bytes() {
                     true => {
-                        let [values, scales] = y_bytes.as_ref().unwrap().buffers();
+                        let Prepared { values, scales } = y_bytes.as_ref().unwrap();
                         let bytes = copied(&device, values, outputs / 4);
                         let scales = copied(&device, scales, outputs / 16);
                         let q: &[i8] = bytemuck::cast_slice(&bytes);
@@ -380,7 +380,7 @@ fn norms_are_the_same_every_way() {
             if device.features.few(Format::Q4_0) != Many::Int8 {
                 continue;
             }
-            let [values, scales] = prepared.as_ref().unwrap().buffers();
+            let Prepared { values, scales } = prepared.as_ref().unwrap();
             let bytes = copied(&device, values, n * stride / 4);
             let scales = copied(&device, scales, n * stride / 32 * 2);
             check_bytes(&got, &bytes, &scales, &what);
