@@ -82,20 +82,21 @@ impl Attention {
 
     /// What attends with `lanes` invocations along a key, in workgroups of their own.
     fn looking(self, parts: Parts, lanes: usize) -> Parts {
-        self.lanes_apart(parts, lanes, include_str!("../wgsl/attention_look.wgsl"))
+        self.lanes_apart(parts, lanes, Self::AHEAD, include_str!("../wgsl/attention_look.wgsl"))
             .snippet("", include_str!("../wgsl/attention_together.wgsl"))
     }
 
-    /// What has `lanes` invocations along a key, and a `look` over keys that does.
-    pub(crate) fn lanes_apart(self, parts: Parts, lanes: usize, look: &str) -> Parts {
+    /// What has `lanes` invocations along a key, and a `look` over keys that does. An invocation asks for so
+    /// many units of keys, eight features each, at once.
+    pub(crate) fn lanes_apart(self, parts: Parts, lanes: usize, units: usize, look: &str) -> Parts {
         let each = self.head_dim.next_multiple_of(crate::HEAD_PAD) / 8 / lanes;
-        let ahead = (Self::AHEAD / each).max(1);
+        let ahead = (units / each).max(1);
         let counts = [("j", ahead), ("e", each)];
         let text = include_str!("../wgsl/attention_lanes.wgsl");
         parts.u32("AHEAD", ahead).template(text, &[], &counts).template(look, &[], &counts)
     }
 
-    /// Units of keys, eight features each, that an invocation asks for at once.
+    /// Units of keys that an invocation asks for at once.
     const AHEAD: usize = 4;
 
     /// Storage buffers that [`Attention::with_rope`] binds at most.

@@ -43,6 +43,9 @@ pub struct Kernel {
     pub name: String,
     /// What it asks of an adapter.
     pub needs: Needs,
+    /// Are its indices into workgroup memory and arrays of an invocation's own known to lie within those, so
+    /// that they need not be checked?
+    pub in_bounds: bool,
     /// Its buffers, in order.
     pub bindings: Vec<Binding>,
     /// The whole WGSL text.
@@ -53,6 +56,7 @@ pub struct Kernel {
 pub(crate) struct Parts {
     name: String,
     needs: Needs,
+    in_bounds: bool,
     constants: String,
     structs: Vec<&'static str>,
     bindings: Vec<Binding>,
@@ -64,6 +68,7 @@ impl Parts {
         Parts {
             name: name.into(),
             needs: Needs::default(),
+            in_bounds: false,
             constants: String::new(),
             structs: Vec::new(),
             bindings: Vec::new(),
@@ -73,6 +78,12 @@ impl Parts {
 
     pub(crate) fn needs(mut self, needs: Needs) -> Self {
         self.needs = needs;
+        self
+    }
+
+    /// See [`Kernel::in_bounds`].
+    pub(crate) fn in_bounds(mut self) -> Self {
+        self.in_bounds = true;
         self
     }
 
@@ -131,7 +142,7 @@ impl Parts {
             source.push_str("enable wgpu_cooperative_matrix;\n");
         }
         source.push_str(&self.constants);
-        for s in self.structs {
+        for s in &self.structs {
             source.push_str(s);
             source.push('\n');
         }
@@ -147,7 +158,8 @@ impl Parts {
             source.push_str(s);
         }
         source.push_str(body);
-        Kernel { name: self.name, needs: self.needs, bindings: self.bindings, source }
+        let Parts { name, needs, in_bounds, bindings, .. } = self;
+        Kernel { name, needs, in_bounds, bindings, source }
     }
 }
 

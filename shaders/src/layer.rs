@@ -119,6 +119,8 @@ impl WholeLayer {
     pub const BUFFERS: usize = 17;
     /// Layers in one dispatch, at most.
     pub const MOST: usize = 64;
+    /// Units of keys that an invocation asks for at once: few, as each takes space in the kernel.
+    const AHEAD: usize = 2;
     /// Subgroups have at least so many invocations.
     pub const SUBGROUP: usize = 8;
 
@@ -206,6 +208,7 @@ impl WholeLayer {
         let cache = CacheFormat::F16;
         let attention = Attention { head_dim: self.head_dim, heads: 1, rows: 1, cache };
         let mut parts = Parts::new("layer")
+            .in_bounds()
             .needs(Needs { subgroups: true, ..Needs::default() })
             .u32("WORKGROUP", self.workgroup)
             .u32("HIDDEN", self.hidden)
@@ -300,6 +303,7 @@ impl WholeLayer {
         parts = attention.lanes_apart(
             parts.snippet("", cache.wgsl()),
             self.lanes,
+            Self::AHEAD,
             include_str!("../wgsl/layer_attention.wgsl"),
         );
         let stores = [

@@ -92,9 +92,22 @@ impl Device {
         // Loops are bounded by constants, by a matrix's shape or by a row's position; the counters
         // that wgpu would add to each hinder a driver's compiler from unrolling. Bounds of buffers
         // are still checked.
-        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
+        //
+        // Under Vulkan, bounds of buffers are the driver's to check (wgpu asks it to, always), so that
+        // kernels whose other indices are known to be right need no checks of wgpu's.
+        let unchecked =
+            kernel.in_bounds && self.device.adapter_info().backend == wgpu::Backend::Vulkan;
+        let checks = wgpu::ShaderRuntimeChecks {
+            force_loop_bounding: false,
+            bounds_checks: !unchecked,
+            int_div_checks: !unchecked,
+            ..Default::default()
+        };
         // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts (or
-        // halves) towards a bound that does not change in the loop, so none is infinite.
+        // halves) towards a bound that does not change in the loop, so none is infinite. Where indices
+        // are not checked (`Kernel::in_bounds`), workgroup memory is indexed by places of invocations,
+        // heads and features, which the constants that its sizes are made of bound, and nothing is
+        // divided but by sizes of subgroups, slots and parts, of which there is one at least.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
