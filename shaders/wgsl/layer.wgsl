@@ -180,6 +180,8 @@ fn main(
 
         attend_mine(me, workgroup.x, n);
         up_begin(me);
+        // Those who look slow down those of their workgroup who still work.
+        workgroupBarrier();
         let a_quads = a_arrived(i);
         for (var k = 0u; k < A_PER; k++) { to_bytes(a_quads[k], k * WORKGROUP + i, A_PADDED); }
         workgroupBarrier();
