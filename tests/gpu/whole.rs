@@ -1,4 +1,4 @@
-//! A single token's layers in one dispatch each, against separate operations. A GPU in software has one
+//! A single token's layers in one dispatch, against separate operations. A GPU in software has one
 //! workgroup at work at a time, or two, of which the second may wait in vain where the processor is
 //! busy: then everything is as without.
 
@@ -75,6 +75,35 @@ fn logits_are_those_of_separate_operations() {
         if gpu.has_whole_layers() {
             // The embedding, the last norm and the head beside them.
             assert_eq!(gpu.dispatches(), 4, "{what}");
+        }
+    }
+}
+
+/// A binding that does not hold all layers: they are several dispatches then.
+#[test]
+fn stretches_of_layers_follow_each_other() {
+    let Some([apart, _]) = both() else { return };
+    let adapter = adapter().expect("there was one");
+    let used = Features::parse("subgroup,dot4,layers", &adapter.offers(), "").unwrap();
+    let dir = convert("gemma3-text", DType::Q4_0, DType::Q8_0);
+    let model = open(dir.path());
+    let go = AtomicBool::new(false);
+    let mut some = Session::new(model.clone(), &halves(&apart)).unwrap();
+    let want = [3, 1, 4].map(|token| some.append(0, &[token], &go).unwrap().to_vec());
+    // The global layer's keys are 1 MiB, a sliding layer's 66 KiB: alone, with two of the others, with all.
+    for (limit, dispatches) in [(1 << 20, 6), ((1 << 20) + (3 << 16), 5), (1 << 21, 4)] {
+        let options =
+            DeviceOptions { features: Some(used), max_binding: Some(limit), ..Default::default() };
+        let device = adapter.open(&options).unwrap();
+        let mut all = whole(&model, &device);
+        for (token, want) in [3, 1, 4].into_iter().zip(&want) {
+            let got = all.append(0, &[token], &go).unwrap();
+            let (kl, _) = common::divergence(got, want, want.len());
+            assert!(kl / common::variance(want) < 2e-3, "{limit}: {kl}");
+        }
+        let gpu = all.gpu().unwrap();
+        if gpu.has_whole_layers() {
+            assert_eq!(gpu.dispatches(), dispatches, "{limit}");
         }
     }
 }
