@@ -185,9 +185,11 @@ impl WholeLayer {
         self.matrices[1].pieces * self.format.piece()
     }
 
-    /// Features of the widest x that is multiplied.
+    /// Features of the widest x that is multiplied, those included that invocations without a piece multiply
+    /// for nothing: their indices are not checked.
     fn most_cols(&self) -> usize {
-        let cols = self.matrices.map(|m| m.pieces * self.format.piece());
+        let reached = |m: LayerMatrix| m.pieces.next_multiple_of(m.batch * m.lanes);
+        let cols = self.matrices.map(|m| reached(m) * self.format.piece());
         cols.into_iter().max().unwrap_or(0)
     }
 

@@ -40,7 +40,7 @@ pub struct Features {
     pub f16: bool,
     /// The same, by cooperative matrices of this side in workgroups of so many invocations.
     pub matrix: Option<(u32, u32)>,
-    /// A single token's layers are one dispatch each, where that passes a trial and is faster.
+    /// A single token's layers are all one dispatch, where that passes a trial and is faster.
     pub layers: bool,
 }
 

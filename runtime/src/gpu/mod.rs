@@ -78,7 +78,7 @@ pub struct Gpu {
     last_norm: NormOps,
     /// Where all layers are here.
     head: Option<MatOp>,
-    /// The same layers, as they can be one dispatch each for a single row.
+    /// The same layers, as stretches that can be one dispatch each for a single row.
     stretches: Vec<StretchOps>,
     /// Where they are.
     whole: Option<Whole>,
