@@ -154,12 +154,11 @@ impl WholeLayer {
     }
 
     /// How many workgroups there may be where so many run at the same time and no subgroup has more than
-    /// `subgroup` invocations: each has a row of the last matrix, so that none is a layer behind the others
+    /// `subgroup` invocations: each has rows of every matrix, so that none is a layer behind the others
     /// (layer.wgsl).
     pub fn workgroups(&self, at_once: u32, subgroup: usize) -> u32 {
-        let down = self.matrices[3];
-        let tasks = down.units.div_ceil((subgroup / down.lanes).max(1));
-        at_once.min(tasks as u32)
+        let tasks = |m: &LayerMatrix| m.units.div_ceil((subgroup / m.lanes).max(1)) as u32;
+        self.matrices.iter().map(tasks).fold(at_once, u32::min)
     }
 
     /// Where in the buffer of messages values lie, in words: q, k and v; attention's result; what its

@@ -6,7 +6,7 @@
 // that, as it would come after all these weights.
 //
 // Values of a layer lie where those of the layer before did, so that nobody may be a layer behind: no
-// workgroup is without a row of down (`WholeLayer::workgroups`), which all others wait for.
+// workgroup is without rows of each matrix (`WholeLayer::workgroups`), which all others wait for.
 
 const X_QUADS: u32 = HIDDEN / 4u;
 const PER: u32 = (X_QUADS + WORKGROUP - 1u) / WORKGROUP;

@@ -32,10 +32,7 @@ pub(super) struct DeviceLayer {
 
 /// Bytes of a layer's weights and cache on a device.
 pub(super) fn layer_bytes(layer: &Layer, cache: &KvCache) -> u64 {
-    device_bytes(&[&layer.q, &layer.k, &layer.v])
-        + device_bytes(&[&layer.o])
-        + device_bytes(&[&layer.gate, &layer.up])
-        + device_bytes(&[&layer.down])
+    stacks(layer).iter().map(|(matrices, _)| device_bytes(matrices)).sum::<u64>()
         + 2 * cache.layers[layer.index].k.len() as u64
 }
 
@@ -105,15 +102,14 @@ impl<'b> Maker<'b> {
         };
         let multiply =
             |m: &DeviceMatrix, output, ends: &Ends<'_>| MatOp::new(device, m, output, 0.0, ends);
-        let in_stretch = layer.index - stretch.layers.start;
-        let mut number = 0;
-        let uploaded = stacks(layer).map(|(matrices, stack)| {
-            let home = stretch.homes.as_ref().map(|homes| homes.matrix(in_stretch, number));
-            number += 1;
-            DeviceMatrix::upload_to(device, self.model.bytes(), &matrices, stack, home)
-        });
-        let [qkv_matrix, o, up_matrix, down_matrix] = uploaded;
-        let (qkv_matrix, o, up_matrix, down_matrix) = (qkv_matrix?, o?, up_matrix?, down_matrix?);
+        let (in_stretch, stacks) = (layer.index - stretch.layers.start, stacks(layer));
+        let upload = |m: usize| {
+            let (matrices, stack) = &stacks[m];
+            let home = stretch.homes.as_ref().map(|homes| homes.matrix(in_stretch, m));
+            DeviceMatrix::upload_to(device, self.model.bytes(), matrices, *stack, home)
+        };
+        let (qkv_matrix, o) = (upload(0)?, upload(1)?);
+        let (up_matrix, down_matrix) = (upload(2)?, upload(3)?);
         let before = layer.index.checked_sub(1).map(|i| &weights.layers[i].post_ffn_norm[..]);
         let own_cache = || cache_buffer(device, c, self.cache, layer.index);
         let [k, v] = match &stretch.homes {

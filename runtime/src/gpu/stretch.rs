@@ -23,10 +23,8 @@ pub(super) struct Stretch {
 
 /// The buffers of a stretch.
 pub(super) struct Homes {
-    pub(super) layouts: [RowLayout; MATRICES],
-    /// Rows of each matrix.
-    pub(super) rows: [usize; MATRICES],
-    /// Pieces and scales of each.
+    pub(super) shape: Shape,
+    /// Pieces and scales of each matrix.
     pub(super) planes: [[wgpu::Buffer; 2]; MATRICES],
     /// Keys and values.
     pub(super) cache: [wgpu::Buffer; 2],
@@ -36,9 +34,10 @@ pub(super) struct Homes {
 
 /// What says whether layers can be in one stretch, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    layouts: [RowLayout; MATRICES],
-    rows: [usize; MATRICES],
+pub(super) struct Shape {
+    pub(super) layouts: [RowLayout; MATRICES],
+    /// Rows of each matrix.
+    pub(super) rows: [usize; MATRICES],
 }
 
 impl Shape {
@@ -111,18 +110,12 @@ impl Homes {
             let [pieces, scales] = shape.steps(m);
             [device.storage("weights", n * pieces), device.storage("scales", n * scales)]
         });
-        Homes {
-            layouts: shape.layouts,
-            rows: shape.rows,
-            planes,
-            cache: [0, 1].map(|_| device.storage("cache", bytes)),
-            cache_at,
-        }
+        Homes { shape, planes, cache: [0, 1].map(|_| device.storage("cache", bytes)), cache_at }
     }
 
     /// Pieces and scales of matrix `m` of layer `k` of the stretch.
     pub(super) fn matrix(&self, k: usize, m: usize) -> [Region; 2] {
-        let steps = Shape { layouts: self.layouts, rows: self.rows }.steps(m);
+        let steps = self.shape.steps(m);
         [0, 1].map(|i| Region::of(&self.planes[m][i], k as u64 * steps[i], steps[i]))
     }
 

@@ -14,7 +14,7 @@ use super::buffers::{Buffers, Which, cache_format, device_slots};
 use super::layer::Maker;
 use super::ops::{NormOps, Op};
 use super::region::Bound;
-use super::stretch::{Homes, Stretch};
+use super::stretch::{Homes, Shape, Stretch};
 use super::{Gpu, GpuError};
 use crate::batch::{Batch, Row};
 use crate::model::Model;
@@ -81,8 +81,8 @@ impl WholeOp {
         let row_bytes = cache_format(maker.cache).row_bytes(c.head_dim);
         for (k, layer) in all[layers.clone()].iter().enumerate() {
             let before = layer.index.checked_sub(1).map(|i| &all[i].post_ffn_norm);
-            let of_x = [before, Some(&layer.attn_norm), Some(&layer.post_attn_norm)];
-            for values in of_x.into_iter().chain([Some(&layer.ffn_norm)]) {
+            let own = [&layer.attn_norm, &layer.post_attn_norm, &layer.ffn_norm];
+            for values in [before].into_iter().chain(own.map(Some)) {
                 let end = norms.len() + b.widths.hidden;
                 norms.extend(values.into_iter().flatten());
                 norms.resize(end, 0.0);
@@ -135,7 +135,7 @@ impl WholeOp {
 fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLayer> {
     let (device, c, w) = (maker.device, maker.model.config(), maker.buffers.widths);
     let limits = device.device.limits();
-    let (format, cache) = (homes.layouts[0].format, cache_format(maker.cache));
+    let (format, cache) = (homes.shape.layouts[0].format, cache_format(maker.cache));
     let subgroup = device.features.subgroup? as usize;
     let fits = device.features.few(format) == Many::Int8
         && c.head_dim.is_multiple_of(32)
@@ -145,7 +145,8 @@ fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLa
     let turns = |lanes: &usize| matches!(c.head_dim / 8 / lanes, 1 | 2 | 4);
     let lanes = attention.lanes(subgroup).filter(|lanes| fits && turns(lanes))?;
     let of = |m: usize, rows: usize| {
-        LayerMatrix::new(homes.rows[m] / rows, rows, homes.layouts[m].pieces(), subgroup)
+        let Shape { rows: all, layouts } = homes.shape;
+        LayerMatrix::new(all[m] / rows, rows, layouts[m].pieces(), subgroup)
     };
     let layer = WholeLayer {
         format,
