@@ -38,12 +38,6 @@ var<private> splits: u32;
 var<private> phase: u32;
 ";
 
-/// What becomes of a row's result of the last matrix.
-const DOWN_STORE: &str = "\
-put(place_of(O, O_QUADS, unit), sum_0);
-if layer + 1u == w.layers { o[unit / 4u][unit % 4u] = sum_0; }
-";
-
 /// A matrix of a layer: how its rows are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LayerMatrix {
@@ -160,12 +154,11 @@ impl WholeLayer {
     }
 
     /// How many workgroups there may be where so many run at the same time and no subgroup has more than
-    /// `subgroup` invocations: each has rows of the last matrix and of one before it, so that none is a layer
-    /// behind the others (layer.wgsl).
+    /// `subgroup` invocations: each has rows of every matrix, so that none is a layer behind the others
+    /// (layer.wgsl).
     pub fn workgroups(&self, at_once: u32, subgroup: usize) -> u32 {
-        let [qkv, out, _, down] =
-            self.matrices.map(|m| m.units.div_ceil((subgroup / m.lanes).max(1)) as u32);
-        at_once.min(down).min(qkv.max(out))
+        let tasks = |m: &LayerMatrix| m.units.div_ceil((subgroup / m.lanes).max(1)) as u32;
+        self.matrices.iter().map(tasks).fold(at_once, u32::min)
     }
 
     /// Where in the buffer of messages values lie, in words: q, k and v; attention's result; what its
@@ -207,7 +200,6 @@ impl WholeLayer {
             + self.workgroup / self.lanes * (quads * 16 + 8)
             + 5 * quads * 16
             + (self.workgroup + 64) * 4
-            + 2 * (self.workgroup / self.matrices[2].lanes).max(32) * 4
             + Self::MOST * size_of::<Stage>()
     }
 
@@ -261,6 +253,8 @@ impl WholeLayer {
             ("A_PADDED", self.attended() / 4),
             ("BETWEEN_QUADS", self.matrices[1].units / 4),
             ("BETWEEN_PADDED", self.hidden / 4),
+            ("G_QUADS", self.matrices[2].units / 4),
+            ("G_PADDED", self.ffn / 4),
             ("O_QUADS", self.matrices[3].units / 4),
             ("O_PADDED", self.hidden / 4),
         ] {
@@ -303,7 +297,7 @@ impl WholeLayer {
             .snippet("", "var<workgroup> x_bytes: array<vec4<u32>, MOST_COLS / 16u>;\n")
             .snippet("", "var<workgroup> x_scales: array<vec2<f32>, MOST_COLS / 32u>;\n");
         parts = parts.snippet("", LAYER).snippet("", include_str!("../wgsl/messages.wgsl"));
-        for (lower, upper) in [("a", "A"), ("between", "BETWEEN"), ("o", "O")] {
+        for (lower, upper) in [("a", "A"), ("between", "BETWEEN"), ("g", "G"), ("o", "O")] {
             let text = include_str!("../wgsl/arrivals.wgsl");
             parts = parts.template(text, &[("v", lower), ("V", upper)], &[]);
         }
@@ -313,24 +307,18 @@ impl WholeLayer {
             Self::AHEAD,
             include_str!("../wgsl/layer_attention.wgsl"),
         );
-        parts = parts.snippet("", include_str!("../wgsl/layer_bytes.wgsl"));
         let stores = [
             ("qkv", "QKV", "put(place_in_head(unit), sum_0);"),
             ("out", "OUT", "put(place_of(BETWEEN, BETWEEN_QUADS, unit), sum_0);"),
-            ("down", "DOWN", DOWN_STORE),
+            ("up", "UP", "put(place_of(G, G_QUADS, unit), gelu(sum_0) * sum_1);"),
+            (
+                "down",
+                "DOWN",
+                "put(place_of(O, O_QUADS, unit), sum_0);\nif layer + 1u == w.layers { o[unit / 4u][unit % 4u] = sum_0; }",
+            ),
         ];
-        // Each unit is left by itself, or (gate and up) in blocks.
-        let mut matrices = Vec::new();
-        for (lower, upper, store) in stores {
-            let text = include_str!("../wgsl/layer_units.wgsl");
-            parts = parts.template(text, &[("m", lower), ("M", upper)], &[]);
-            let store = format!("if lane == 0u && unit < {upper}_UNITS {{ {store} }}");
-            matrices.push((lower, upper, store));
-        }
-        let up = "keep(me, now, select(0.0, gelu(sum_0) * sum_1, unit < UP_UNITS));";
-        matrices.insert(2, ("up", "UP", up.to_owned()));
-        for ((lower, upper, store), m) in matrices.iter().zip(self.matrices) {
-            let words = [("m", *lower), ("M", *upper), ("store", store)];
+        for ((lower, upper, store), m) in stores.into_iter().zip(self.matrices) {
+            let words = [("m", lower), ("M", upper), ("store", store)];
             let counts = [("b", m.batch), ("r", m.rows)];
             let text = include_str!("../wgsl/layer_matrix.wgsl");
             parts = parts.template(text, &words, &counts);

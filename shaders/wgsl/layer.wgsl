@@ -6,7 +6,7 @@
 // that, as it would come after all these weights.
 //
 // Values of a layer lie where those of the layer before did, so that nobody may be a layer behind: no
-// workgroup is without rows of down and of a matrix before it (`WholeLayer::workgroups`), which others wait for.
+// workgroup is without rows of each matrix (`WholeLayer::workgroups`), which all others wait for.
 
 const X_QUADS: u32 = HIDDEN / 4u;
 const PER: u32 = (X_QUADS + WORKGROUP - 1u) / WORKGROUP;
@@ -16,8 +16,6 @@ struct Me {
     i: u32, // of the workgroup
     place: u32, // in its subgroup
     size: u32, // of its subgroup
-    rank: u32, // of its workgroup
-    workgroups: u32,
     number: u32, // of its subgroup, among those of all workgroups, and so that each has its share
     all: u32, // subgroups
 }
@@ -42,30 +40,20 @@ fn mean_reciprocal(squares: f32) -> f32 {
     return inverseSqrt(squares / f32(w.cols) + w.eps);
 }
 
-// Four values of a block of 32 as bytes (prepare_int8.wgsl), and the block's scale.
-struct Bytes {
-    q: vec4<i32>,
-    size: f32,
-}
-
-// Of eight neighbouring invocations, which have four values of a block each.
-fn block_bytes(four: vec4<f32>) -> Bytes {
+// Group c of four values of x: blocks of 32 as bytes (prepare_int8.wgsl), eight neighbouring
+// invocations a block.
+fn to_bytes(four: vec4<f32>, c: u32, quads: u32) {
     let sizes = abs(four);
     var size = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
     for (var step = 1u; step < 8u; step *= 2u) { size = max(size, subgroupShuffleXor(size, step)); }
     size /= 127.0;
     let inverse = select(0.0, 1.0 / size, size > 1e-30);
-    return Bytes(vec4<i32>(round(four * inverse)), size);
-}
-
-// Group c of four values of x.
-fn to_bytes(four: vec4<f32>, c: u32, quads: u32) {
-    let bytes = block_bytes(four);
-    var sum = f32(bytes.q.x + bytes.q.y + bytes.q.z + bytes.q.w);
+    let q = vec4<i32>(round(four * inverse));
+    var sum = f32(q.x + q.y + q.z + q.w);
     for (var step = 1u; step < 8u; step *= 2u) { sum += subgroupShuffleXor(sum, step); }
     if c < quads {
-        x_bytes[c / 4u][c % 4u] = pack4xI8(bytes.q);
-        if c % 8u == 0u { x_scales[c / 8u] = vec2<f32>(bytes.size, sum); }
+        x_bytes[c / 4u][c % 4u] = pack4xI8(q);
+        if c % 8u == 0u { x_scales[c / 8u] = vec2<f32>(size, sum); }
     }
 }
 
@@ -140,8 +128,7 @@ fn main(
     }
     // From the last workgroup on: with more of them than run at the same time the first ones wait in vain,
     // as a test wants it.
-    let rank = n - 1u - workgroup.x;
-    let me = Me(i, place, size, rank, n, id * n + rank, count * n);
+    let me = Me(i, place, size, id * n + (n - 1u - workgroup.x), count * n);
 
     // x, and what is to be added to it.
     var v: array<vec4<f32>, PER>;
@@ -208,9 +195,9 @@ fn main(
         workgroupBarrier();
 
         // Many values: weights on their way would keep them waiting.
-        let blocks = g_arrived(i);
+        let g_quads = g_arrived(i);
         down_begin(me);
-        unpack(blocks, i);
+        for (var k = 0u; k < G_PER; k++) { to_bytes(g_quads[k], k * WORKGROUP + i, G_PADDED); }
         workgroupBarrier();
         down_run(me);
     }

@@ -33,7 +33,7 @@ fn {m}_word(start: {M}_Start, b: u32) -> u32 {
 
 // Asks for the first pieces of a subgroup's first units, before x is there.
 fn {m}_begin(me: Me) {
-    let unit = {m}_unit(me, 0u);
+    let unit = me.number * (me.size / {M}_LANES) + me.place / {M}_LANES;
     @r let start_{r} = {m}_start(unit, {r}u, me.place % {M}_LANES);
     @b @r {m}_piece_{b}_{r} = {m}_piece(start_{r}, {b}u);
     @b @r {m}_word_{b}_{r} = {m}_word(start_{r}, {b}u);
@@ -54,12 +54,13 @@ fn {m}_times(piece: vec4<u32>, word: u32, place: u32, x: Block, scale: vec2<f32>
 
 fn {m}_run(me: Me) {
     let lane = me.place % {M}_LANES;
+    let side = me.size / {M}_LANES;
+    let within = me.place / {M}_LANES;
     var column = lane;
-    var turn = 0u;
+    var number = me.number;
     @r var sum_{r} = 0.0;
-    while {m}_any(me, turn) {
-        let now = turn;
-        let unit = {m}_unit(me, now);
+    while number * side < {M}_UNITS {
+        let unit = number * side + within;
         let place = column;
         // The scales of pieces {M}_LANES apart lie in the same half of their words.
         @r let shift_{r} = {m}_start(unit, {r}u, place).at * 2u / WORD_PIECES % 2u * 16u;
@@ -67,14 +68,14 @@ fn {m}_run(me: Me) {
         let through = column >= {M}_PIECES + lane;
         if through {
             column = lane;
-            turn++;
+            number += me.all;
         }
-        let more = {m}_any(me, turn);
-        @r let next_{r} = {m}_start({m}_unit(me, turn), {r}u, column);
+        let more = number * side < {M}_UNITS;
+        @r let next_{r} = {m}_start(number * side + within, {r}u, column);
         @b let place_{b} = place + {b}u * {M}_LANES; let x_{b} = {m}_x(place_{b}); let scale_{b} = x_scales[place_{b} * PIECE / 32u];[[r:  sum_{r} += {m}_times({m}_piece_{b}_{r}, {m}_word_{b}_{r} >> shift_{r}, place_{b}, x_{b}, scale_{b});]] if more {[[r:  {m}_piece_{b}_{r} = {m}_piece(next_{r}, {b}u); {m}_word_{b}_{r} = {m}_word(next_{r}, {b}u);]] }
         if through {
             @r sum_{r} = {m}_along(sum_{r});
-            {store}
+            if lane == 0u && unit < {M}_UNITS { {store} }
             @r sum_{r} = 0.0;
         }
     }

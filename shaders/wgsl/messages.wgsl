@@ -15,12 +15,7 @@ const PATIENCE: u32 = 1u << 15u;
 var<workgroup> in_vain: atomic<u32>;
 
 fn put(at: u32, value: f32) {
-    put_word(at, bitcast<u32>(value));
-}
-
-// All but its lowest two bits.
-fn put_word(at: u32, word: u32) {
-    atomicStore(&messages[at], (word & ~3u) | phase);
+    atomicStore(&messages[at], (bitcast<u32>(value) & ~3u) | phase);
 }
 
 fn word(at: u32) -> u32 {
