@@ -17,7 +17,6 @@
 //! scale   [T]                     f32
 //! init    [T]                     i32    the bits of 1.5 · 2²³, less OFFSET · Σ quants: what the integer
 //!                                        sums start from
-//! shift   [T]                     f32    -1.5 · 2²³ · scale
 //! minsum  [T]                     f32    scale · Σ quants, only where the format has minimums
 //! ```
 //!
@@ -25,10 +24,11 @@
 //! reads each of the two as one forward stream. A new format needs an unpacking of strips and nothing else.
 //!
 //! The sums are at most 32 · 127 · 255 from zero, less than 2²²: added to the bits of 1.5 · 2²³, they are
-//! the f32 `1.5 · 2²³ + sum`, exactly. One FMA, `that · scale + shift`, is then the sum times its scale,
-//! rounded once, where a conversion and a product would be two instructions of the same ports. `scale` is
-//! rounded to 22 bits here, so that `shift` is exact (a scale from 1e31 on would overflow it: activations
-//! of 1e33).
+//! the f32 `1.5 · 2²³ + sum`, exactly. One FMA, `that · d - 1.5 · 2²³ · d`, is then the sum times the
+//! weights' scale, rounded once, where a conversion and a product would be two instructions of the same
+//! ports. Its subtrahend is exact for any `d` of up to 22 bits: an f16 has 11, Q6_K's products have 18. It is
+//! the same for all tokens, so that a tile makes it once a group; taken with `scale` instead, each token
+//! would have one to be read.
 
 use super::Rows;
 use super::prefetch::prefetch_slice;
@@ -146,7 +146,7 @@ impl Shape {
 
     /// Bytes of one group of a pack of `tokens` tokens.
     pub(super) const fn pack_bytes(self, tokens: usize) -> usize {
-        tokens * (self.group + 12 + if self.mins { 4 } else { 0 })
+        tokens * (self.group + 8 + if self.mins { 4 } else { 0 })
     }
 
     /// Packs tokens `t0 .. t0 + tokens` of `x`.
@@ -215,13 +215,10 @@ impl Shape {
             let (to, rest) = out.split_at_mut(tokens * GROUP);
             to.as_chunks_mut::<GROUP>().0[t] = *q;
             let words = rest.as_chunks_mut::<4>().0;
-            // To 22 bits, the nearest: an ulp at most.
-            let rounded = f32::from_bits((scale.to_bits() + 2) & !3);
-            words[t] = rounded.to_ne_bytes();
+            words[t] = scale.to_ne_bytes();
             words[tokens + t] = (START - sum * self.offset).to_ne_bytes();
-            words[2 * tokens + t] = (-COUNTS * rounded).to_ne_bytes();
             if self.mins {
-                words[3 * tokens + t] = (scale * sum as f32).to_ne_bytes();
+                words[2 * tokens + t] = (scale * sum as f32).to_ne_bytes();
             }
         }
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
 use crate::Matrix;
-use crate::kernels::panel::{Lines, START};
+use crate::kernels::panel::{COUNTS, Lines, START};
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
@@ -111,13 +111,13 @@ unsafe fn octet<D: Dot, F: Strip, const T: usize>(
                 *sum = D::add(F::MAX, *sum, w, _mm256_set1_epi32(x));
             }
         }
+        let zero = _mm256_mul_ps(group.d, _mm256_set1_ps(COUNTS));
         for t in 0..T {
             let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
-            let shift = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
             let v = _mm256_castsi256_ps(D::finish(F::MAX, sum[t], || init(t)));
-            acc[t] = _mm256_fmadd_ps(_mm256_fmadd_ps(v, scale, shift), group.d, acc[t]);
+            acc[t] = _mm256_fmadd_ps(_mm256_fmsub_ps(v, group.d, zero), scale, acc[t]);
             if shape.mins {
-                let minsum = _mm256_broadcast_ss(&*rest.add(3 * T + t).cast::<f32>());
+                let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
                 acc[t] = _mm256_fmadd_ps(group.m, minsum, acc[t]);
             }
         }

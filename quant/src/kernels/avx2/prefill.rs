@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
-use crate::kernels::panel::START;
+use crate::kernels::panel::{COUNTS, START};
 use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
@@ -110,19 +110,19 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
                 }
             }
             let d = panel.add(shape.group * ROWS).cast::<f32>();
-            for (t, acc) in acc.iter_mut().enumerate() {
-                let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
-                let shift = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
-                for half in 0..2 {
+            for half in 0..2 {
+                let d = _mm256_load_ps(d.add(half * OCTET));
+                let zero = _mm256_mul_ps(d, _mm256_set1_ps(COUNTS));
+                for (t, acc) in acc.iter_mut().enumerate() {
+                    let scale = _mm256_broadcast_ss(&*rest.add(t).cast::<f32>());
                     let v = _mm256_castsi256_ps(D::finish(F::MAX, sum[t][half], || init(t)));
-                    let v = _mm256_fmadd_ps(v, scale, shift);
-                    acc[half] = _mm256_fmadd_ps(v, _mm256_load_ps(d.add(half * OCTET)), acc[half]);
+                    acc[half] = _mm256_fmadd_ps(_mm256_fmsub_ps(v, d, zero), scale, acc[half]);
                 }
             }
             if shape.mins {
                 let m = panel.add((shape.group + 4) * ROWS).cast::<f32>();
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let minsum = _mm256_broadcast_ss(&*rest.add(3 * T + t).cast::<f32>());
+                    let minsum = _mm256_broadcast_ss(&*rest.add(2 * T + t).cast::<f32>());
                     for (half, acc) in acc.iter_mut().enumerate() {
                         let m = _mm256_load_ps(m.add(half * OCTET));
                         *acc = _mm256_fmadd_ps(m, minsum, *acc);

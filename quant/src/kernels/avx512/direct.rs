@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
-use crate::kernels::panel::Layout;
+use crate::kernels::panel::{COUNTS, Layout};
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens: that many accumulators, 8 registers of weights and their scales.
@@ -75,15 +75,15 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
                         *sum = _mm512_dpbusd_epi32(*sum, group.q[i], _mm512_set1_epi32(x));
                     }
                 }
+                let zero = _mm512_mul_ps(group.d, _mm512_set1_ps(COUNTS));
                 for t in 0..T {
                     let scale = _mm512_set1_ps(rest.add(t).cast::<f32>().read());
-                    let shift = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
-                    let v = _mm512_fmadd_ps(_mm512_castsi512_ps(sum[t]), scale, shift);
-                    acc[t] = _mm512_fmadd_ps(v, group.d, acc[t]);
+                    let v = _mm512_fmsub_ps(_mm512_castsi512_ps(sum[t]), group.d, zero);
+                    acc[t] = _mm512_fmadd_ps(v, scale, acc[t]);
                 }
                 if shape.mins {
                     for (t, acc) in acc.iter_mut().enumerate() {
-                        let minsum = _mm512_set1_ps(rest.add(3 * T + t).cast::<f32>().read());
+                        let minsum = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
                         *acc = _mm512_fmadd_ps(group.m, minsum, *acc);
                     }
                 }

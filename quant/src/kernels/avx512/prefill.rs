@@ -1,4 +1,4 @@
-//! Many tokens: strips of 16 weight rows are unpacked into panels, and tiles of up to 12 tokens × 16
+//! Many tokens: strips of 16 weight rows are unpacked into panels, and tiles of up to 13 tokens × 16
 //! rows run over them. See [`panel`](crate::kernels::panel) for the layouts.
 //!
 //! A 512-bit load of the panel holds 4 consecutive weights of 16 rows, and each token contributes a
@@ -8,11 +8,12 @@
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
+use crate::kernels::panel::COUNTS;
 use crate::kernels::sweep::{Sweep, Tile, sweep};
 use crate::kernels::{Job, Scratch};
 
-/// Tokens of a tile: 2 × 12 accumulators leave 8 registers.
-pub(super) const TOKENS: usize = 12;
+/// Tokens of a tile: 2 × 13 accumulators leave 6 registers.
+pub(super) const TOKENS: usize = 13;
 /// How far ahead of its use a pack is asked for, in bytes.
 const AHEAD: usize = 2048;
 
@@ -53,6 +54,8 @@ unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
             10 => tile_kernel::<F, 10>(tile),
             11 => tile_kernel::<F, 11>(tile),
             12 => tile_kernel::<F, 12>(tile),
+            13 => tile_kernel::<F, 13>(tile),
+            14 => tile_kernel::<F, 14>(tile),
             n => unreachable!("{n} tokens in a tile"),
         }
     }
@@ -83,16 +86,19 @@ unsafe fn tile_kernel<F: Strip, const T: usize>(tile: Tile) {
                 }
             }
             let d = _mm512_load_ps(panel.add(shape.group * ROWS).cast());
+            let zero = _mm512_mul_ps(d, _mm512_set1_ps(COUNTS));
             for t in 0..T {
                 let scale = _mm512_set1_ps(rest.add(t).cast::<f32>().read());
-                let shift = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
-                let v = _mm512_fmadd_ps(_mm512_castsi512_ps(sum[t]), scale, shift);
-                acc[t] = _mm512_fmadd_ps(v, d, acc[t]);
+                let v = _mm512_fmsub_ps(_mm512_castsi512_ps(sum[t]), d, zero);
+                acc[t] = _mm512_fmadd_ps(v, scale, acc[t]);
+                // No instruction: `v` is wanted once more, so that the compiler does not put the sum in
+                // its place, which takes a move back every time around.
+                std::arch::asm!("/* {} */", in(zmm_reg) v, options(nomem, nostack, preserves_flags));
             }
             if shape.mins {
                 let m = _mm512_load_ps(panel.add((shape.group + 4) * ROWS).cast());
                 for (t, acc) in acc.iter_mut().enumerate() {
-                    let minsum = _mm512_set1_ps(rest.add(3 * T + t).cast::<f32>().read());
+                    let minsum = _mm512_set1_ps(rest.add(2 * T + t).cast::<f32>().read());
                     *acc = _mm512_fmadd_ps(m, minsum, *acc);
                 }
             }

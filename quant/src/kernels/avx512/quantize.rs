@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use crate::codec::QK;
-use crate::kernels::panel::{COUNTS, START, Shape};
+use crate::kernels::panel::{START, Shape};
 
 /// Blocks that are quantized together.
 const FOUR: usize = 4;
@@ -67,7 +67,7 @@ pub(super) fn packed(
                 let group = out.as_mut_ptr().add((i * FOUR + b) * stride);
                 _mm256_storeu_si256(group.add(t * QK).cast(), q);
                 let to = group.add(tokens * QK).cast::<u32>();
-                for field in 0..if shape.mins { 4 } else { 3 } {
+                for field in 0..if shape.mins { 3 } else { 2 } {
                     to.add(field * tokens + t).write_unaligned(words[field][b]);
                 }
             }
@@ -77,23 +77,19 @@ pub(super) fn packed(
 }
 
 impl Shape {
-    /// The words of four groups: scales, starts of sums, shifts and minimums' factors.
+    /// The words of four groups: scales, starts of sums and minimums' factors.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn words(self, scale: __m128, sum: __m128i) -> [[u32; FOUR]; 4] {
-        let bits = _mm_add_epi32(_mm_castps_si128(scale), _mm_set1_epi32(2));
-        let rounded = _mm_and_si128(bits, _mm_set1_epi32(!3));
+    fn words(self, scale: __m128, sum: __m128i) -> [[u32; FOUR]; 3] {
         let offset = _mm_mullo_epi32(sum, _mm_set1_epi32(self.offset));
         let init = _mm_sub_epi32(_mm_set1_epi32(START), offset);
-        let shift = _mm_mul_ps(_mm_castsi128_ps(rounded), _mm_set1_ps(-COUNTS));
         let minsum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
-        let mut words = [[0; FOUR]; 4];
+        let mut words = [[0; FOUR]; 3];
         // SAFETY: there is room for four in each.
         unsafe {
-            _mm_storeu_si128(words[0].as_mut_ptr().cast(), rounded);
+            _mm_storeu_ps(words[0].as_mut_ptr().cast(), scale);
             _mm_storeu_si128(words[1].as_mut_ptr().cast(), init);
-            _mm_storeu_si128(words[2].as_mut_ptr().cast(), _mm_castps_si128(shift));
-            _mm_storeu_si128(words[3].as_mut_ptr().cast(), _mm_castps_si128(minsum));
+            _mm_storeu_ps(words[2].as_mut_ptr().cast(), minsum);
         }
         words
     }
