@@ -149,24 +149,38 @@ impl Op for Widen<'_> {
 }
 
 /// `to[j][i] = from[i][j]`: rows of `width` floats become columns of rows of `height`, which may be more
-/// than there are. A line of four rows at a time, whose squares stay in the first-level cache.
-fn transpose(from: &[f32], width: usize, to: &mut [f32], height: usize) {
-    /// A line of floats.
-    const SIDE: usize = 16;
+/// than there are.
+fn transpose(kernels: &Kernels, from: &[f32], width: usize, to: &mut [f32], height: usize) {
     assert!(from.len() <= width * height && to.len() == width * height);
-    let rows = from.len() / width;
-    let fours = rows / 4 * 4;
-    for j0 in (0..width).step_by(SIDE) {
-        let side = SIDE.min(width - j0);
-        for i in (0..fours).step_by(4) {
-            let lines = [0, 1, 2, 3].map(|k| &from[(i + k) * width + j0..][..side]);
-            for j in 0..side {
-                let four = [lines[0][j], lines[1][j], lines[2][j], lines[3][j]];
-                to[(j0 + j) * height + i..][..4].copy_from_slice(&four);
+    simd::run(kernels, Transpose { from, width, to, height });
+}
+
+struct Transpose<'a> {
+    from: &'a [f32],
+    width: usize,
+    to: &'a mut [f32],
+    height: usize,
+}
+
+impl Op for Transpose<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Transpose { from, width, to, height } = self;
+        let rows = from.len() / width;
+        let whole = [rows / S::LANES * S::LANES, width / S::LANES * S::LANES];
+        for i in (0..whole[0]).step_by(S::LANES) {
+            for j in (0..whole[1]).step_by(S::LANES) {
+                let (from, to) = (&from[i * width + j..], &mut to[j * height + i..]);
+                assert!(from.len() >= (S::LANES - 1) * width + S::LANES);
+                assert!(to.len() >= (S::LANES - 1) * height + S::LANES);
+                // SAFETY: the rows of the square are there, as was just looked at.
+                unsafe { s.transpose(from.as_ptr(), width, to.as_mut_ptr(), height) };
             }
         }
-        for i in fours..rows {
-            for j in j0..j0 + side {
+        for i in 0..rows {
+            for j in if i < whole[0] { whole[1] } else { 0 }..width {
                 to[j * height + i] = from[i * width + j];
             }
         }

@@ -367,16 +367,17 @@ impl Backend for Worker<'_> {
             self.tile2.resize(self.tile2.len().max(n * len), 0.0);
             self.cpu.kernels.matmul(gate, rows.clone(), h, self.tile, len, self.scratch);
             self.cpu.kernels.matmul(up, rows.clone(), h, self.tile2, len, self.scratch);
-            ops::gelu_mul(&self.cpu.kernels, &mut self.tile[..n * len], &self.tile2[..n * len]);
+            let kernels = &self.cpu.kernels;
             // In the form that the next matmul wants, while it is at hand.
             if let Some(packing) = self.g_packing {
-                let kernels = &self.cpu.kernels;
                 let mut of = tiles(n, kernels.tile()).peekable();
                 while let Some(tile) = of.next() {
                     if let Some(next) = of.peek() {
                         self.cpu.shared.g_packed.ask_to_write(packing.place(next, rows.clone()));
                     }
-                    let from = &self.tile[tile.start * len..tile.end * len];
+                    let these = tile.start * len..tile.end * len;
+                    let (from, up) = (&mut self.tile[these.clone()], &self.tile2[these]);
+                    ops::gelu_mul(kernels, from, up);
                     // SAFETY: these columns belong to the claim; parts are whole blocks.
                     let out = unsafe {
                         self.cpu.shared.g_packed.write(packing.place(&tile, rows.clone()))
@@ -387,12 +388,14 @@ impl Backend for Worker<'_> {
                 }
                 continue;
             }
-            for (t, from) in self.tile.chunks_exact(len).take(n).enumerate() {
+            let rows_of = self.tile.chunks_exact_mut(len).zip(self.tile2.chunks_exact(len));
+            for (t, (from, up)) in rows_of.take(n).enumerate() {
+                ops::gelu_mul(kernels, from, up);
                 if quantize {
                     self.cpu.shared.g_q.ask_to_write(t + WRITE_AHEAD, rows.clone());
                     // SAFETY: these columns belong to the claim; parts are whole blocks.
                     let (q, scale, sum) = unsafe { self.cpu.shared.g_q.part(t, rows.clone()) };
-                    self.cpu.kernels.quantize(from, q, scale, sum);
+                    kernels.quantize(from, q, scale, sum);
                 } else {
                     let at = t * ffn + rows.start;
                     // SAFETY: these columns belong to the claim.

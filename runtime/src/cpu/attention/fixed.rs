@@ -99,7 +99,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     let own = &state.fixed;
     let results = state.acc.chunks_exact_mut(PANEL * pad).zip(own.acc.chunks_exact(PANEL * pad));
     for (to, from) in results {
-        transpose(from, PANEL, to, pad);
+        transpose(kernels, from, PANEL, to, pad);
     }
     let (max, sum) = (state.max.as_chunks_mut::<PANEL>().0, state.sum.as_chunks_mut::<PANEL>().0);
     for ((max, sum), panel) in max.iter_mut().zip(sum).zip(&own.panels) {
