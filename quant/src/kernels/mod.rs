@@ -41,6 +41,8 @@ mod float;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "x86_64")]
+mod operand;
 mod packing;
 // Not every architecture lays its activations out like the tiles of x86, nor asks for as much ahead.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
@@ -237,6 +239,17 @@ impl Kernels {
             self.active_for(w.dtype()).matmul(job, scratch);
         }
     }
+
+    /// `to[j][i] = from[i][j]`: rows of `width` floats become columns of rows of `height`, which may be
+    /// more than there are; the rest of each stays as it is.
+    ///
+    /// # Panics
+    /// When `from` is not whole rows, `to` not `width · height` floats, or there are more rows than that.
+    pub fn transpose(&self, from: &[f32], width: usize, to: &mut [f32], height: usize) {
+        assert!(from.len().is_multiple_of(width) && from.len() <= width * height);
+        assert!(to.len() == width * height);
+        self.active.transpose(from, width, to, height);
+    }
 }
 
 /// Asks for memory that will be read soon, into the second-level cache. Nothing is read.
@@ -281,6 +294,22 @@ impl Active {
             #[cfg(target_arch = "aarch64")]
             Active::NeonDotprod(isa) => isa.quantize(x, q, scale, sum),
             Active::Scalar => scalar::quantize(x, q, scale, sum),
+        }
+    }
+
+    fn transpose(self, from: &[f32], width: usize, to: &mut [f32], height: usize) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx512Vnni(isa) => isa.transpose(from, width, to, height),
+            #[cfg(target_arch = "x86_64")]
+            Active::AvxVnni(isa) => isa.avx2().transpose(from, width, to, height),
+            #[cfg(target_arch = "x86_64")]
+            Active::Avx2(isa) => isa.transpose(from, width, to, height),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonI8mm(isa) => isa.dotprod().transpose(from, width, to, height),
+            #[cfg(target_arch = "aarch64")]
+            Active::NeonDotprod(isa) => isa.transpose(from, width, to, height),
+            Active::Scalar => float::plain(from, width, to, height, [0; 2]),
         }
     }
 

@@ -148,45 +148,6 @@ impl Op for Widen<'_> {
     }
 }
 
-/// `to[j][i] = from[i][j]`: rows of `width` floats become columns of rows of `height`, which may be more
-/// than there are.
-fn transpose(kernels: &Kernels, from: &[f32], width: usize, to: &mut [f32], height: usize) {
-    assert!(from.len() <= width * height && to.len() == width * height);
-    simd::run(kernels, Transpose { from, width, to, height });
-}
-
-struct Transpose<'a> {
-    from: &'a [f32],
-    width: usize,
-    to: &'a mut [f32],
-    height: usize,
-}
-
-impl Op for Transpose<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Transpose { from, width, to, height } = self;
-        let rows = from.len() / width;
-        let whole = [rows / S::LANES * S::LANES, width / S::LANES * S::LANES];
-        for i in (0..whole[0]).step_by(S::LANES) {
-            for j in (0..whole[1]).step_by(S::LANES) {
-                let (from, to) = (&from[i * width + j..], &mut to[j * height + i..]);
-                assert!(from.len() >= (S::LANES - 1) * width + S::LANES);
-                assert!(to.len() >= (S::LANES - 1) * height + S::LANES);
-                // SAFETY: the rows of the square are there, as was just looked at.
-                unsafe { s.transpose(from.as_ptr(), width, to.as_mut_ptr(), height) };
-            }
-        }
-        for i in 0..rows {
-            for j in if i < whole[0] { whole[1] } else { 0 }..width {
-                to[j * height + i] = from[i * width + j];
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use quant::DType;

@@ -103,3 +103,8 @@ impl FloatIsa for Avx2 {
 pub(super) fn matmul(isa: Avx2, job: Job<'_>, scratch: &mut Scratch) {
     float::matmul(isa, job, scratch);
 }
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn transpose(isa: Avx2, from: &[f32], width: usize, to: &mut [f32], height: usize) {
+    float::transpose(isa, from, width, to, height);
+}

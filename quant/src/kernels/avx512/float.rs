@@ -109,3 +109,14 @@ impl FloatIsa for Avx512Vnni {
 pub(super) fn matmul(isa: Avx512Vnni, job: Job<'_>, scratch: &mut Scratch) {
     float::matmul(isa, job, scratch);
 }
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn transpose(
+    isa: Avx512Vnni,
+    from: &[f32],
+    width: usize,
+    to: &mut [f32],
+    height: usize,
+) {
+    float::transpose(isa, from, width, to, height);
+}

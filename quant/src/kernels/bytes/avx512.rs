@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 use super::portable::{self, Block};
 use super::{BytesJob, PANEL, TILE};
 use crate::kernels::Avx512Vnni;
+use crate::kernels::operand::{self, each_of_12};
 
 /// How far ahead of its use a tile is asked for, in bytes: tiles stream, panels stay.
 const AHEAD: usize = 2048;
@@ -75,11 +76,7 @@ impl Tile {
                     _mm512_loadu_si512(panel.cast()),
                     _mm512_loadu_si512(panel.add(2 * PANEL).cast()),
                 ];
-                for (t, acc) in acc.iter_mut().enumerate() {
-                    let x = _mm512_set1_epi32(x.add(4 * t).cast::<i32>().read_unaligned());
-                    acc[0] = _mm512_dpbusd_epi32(acc[0], w[0], x);
-                    acc[1] = _mm512_dpbusd_epi32(acc[1], w[1], x);
-                }
+                each_of_12!(T, acc[T] = operand::bytes::<{ 4 * T }>(acc[T], w, x.cast()));
                 _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(AHEAD).cast());
                 panel = panel.add(4 * PANEL);
                 x = x.add(4 * TILE);

@@ -13,6 +13,9 @@ use crate::DType;
 mod decoded;
 mod dot;
 mod panel;
+mod transpose;
+
+pub(super) use transpose::{plain, transpose};
 
 /// The f32 activations themselves: a layout that no format with scales has.
 const PLAIN: Shape = Shape { group: 1, offset: 0, mins: false };

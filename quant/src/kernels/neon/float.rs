@@ -95,3 +95,14 @@ impl FloatIsa for NeonDotprod {
 pub(super) fn matmul(isa: NeonDotprod, job: Job<'_>, scratch: &mut Scratch) {
     float::matmul(isa, job, scratch);
 }
+
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn transpose(
+    isa: NeonDotprod,
+    from: &[f32],
+    width: usize,
+    to: &mut [f32],
+    height: usize,
+) {
+    float::transpose(isa, from, width, to, height);
+}

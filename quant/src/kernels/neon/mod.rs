@@ -27,6 +27,11 @@ impl NeonDotprod {
         unsafe { quantize::quantize(x, q, scale, sum) }
     }
 
+    pub(super) fn transpose(self, from: &[f32], width: usize, to: &mut [f32], height: usize) {
+        // SAFETY: the token proves the features.
+        unsafe { float::transpose(self, from, width, to, height) }
+    }
+
     pub(super) fn handles(self, _dtype: DType) -> bool {
         true
     }

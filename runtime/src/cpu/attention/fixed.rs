@@ -16,7 +16,7 @@ use quant::kernels::fixed::{Blocks, FixedJob, PANEL, TILE};
 use super::super::ops;
 use super::super::simd::{self, Op, Simd};
 use super::softmax::{self, Running, Weights};
-use super::{Attention, SKEW, State, transpose};
+use super::{Attention, SKEW, State};
 use crate::aligned::Aligned;
 
 /// Keys of a block: whole tiles.
@@ -99,7 +99,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     let own = &state.fixed;
     let results = state.acc.chunks_exact_mut(PANEL * pad).zip(own.acc.chunks_exact(PANEL * pad));
     for (to, from) in results {
-        transpose(kernels, from, PANEL, to, pad);
+        kernels.transpose(from, PANEL, to, pad);
     }
     let (max, sum) = (state.max.as_chunks_mut::<PANEL>().0, state.sum.as_chunks_mut::<PANEL>().0);
     for ((max, sum), panel) in max.iter_mut().zip(sum).zip(&own.panels) {

@@ -10,7 +10,7 @@
 use quant::kernels::Kernels;
 
 use super::super::simd::{self, Op, Simd};
-use super::{Attention, SKEW, State, transpose};
+use super::{Attention, SKEW, State};
 use crate::aligned::Aligned;
 
 /// Positions in one block.
@@ -55,7 +55,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
         if from.len() < to.len() {
             to.fill(0.0);
         }
-        transpose(kernels, from, pad, to, PANEL);
+        kernels.transpose(from, pad, to, PANEL);
     }
     many.sees.clear();
     many.sees.resize(panels * 2 * PANEL, 0.0);
@@ -81,7 +81,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     state.acc.resize(panels * PANEL * pad, 0.0);
     let rows = state.acc.chunks_exact_mut(PANEL * pad);
     for (from, to) in state.many.acc.chunks_exact(pad * PANEL).zip(rows) {
-        transpose(kernels, from, PANEL, to, pad);
+        kernels.transpose(from, PANEL, to, pad);
     }
 }
 

@@ -123,32 +123,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-        unsafe {
-            let mut rows = [_mm256_setzero_ps(); 8];
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = _mm256_loadu_ps(from.add(i * stride));
-            }
-            // Of rows 4g .. 4g + 4: element 4g + c holds, in each half h, their column 4h + c.
-            let mut fours = [_mm256_setzero_ps(); 8];
-            for g in [0, 4] {
-                let [a, b, c, d] = [rows[g], rows[g + 1], rows[g + 2], rows[g + 3]];
-                let low = [_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)];
-                let high = [_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d)];
-                fours[g] = _mm256_shuffle_ps::<0x44>(low[0], low[1]);
-                fours[g + 1] = _mm256_shuffle_ps::<0xee>(low[0], low[1]);
-                fours[g + 2] = _mm256_shuffle_ps::<0x44>(high[0], high[1]);
-                fours[g + 3] = _mm256_shuffle_ps::<0xee>(high[0], high[1]);
-            }
-            for c in 0..4 {
-                let (a, b) = (fours[c], fours[4 + c]);
-                let second = to.add((4 + c) * to_stride);
-                _mm256_storeu_ps(to.add(c * to_stride), _mm256_permute2f128_ps::<0x20>(a, b));
-                _mm256_storeu_ps(second, _mm256_permute2f128_ps::<0x31>(a, b));
-            }
-        }
-    }
-    #[inline(always)]
     fn sum4(self, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
         unsafe {
             let v = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));

@@ -123,38 +123,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_max_ps(v) }
     }
     #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-        unsafe {
-            let mut rows = [_mm512_setzero_ps(); 16];
-            for (i, row) in rows.iter_mut().enumerate() {
-                *row = _mm512_loadu_ps(from.add(i * stride));
-            }
-            // Of rows 4g .. 4g + 4: element 4g + c holds, in each quarter q, their column 4q + c.
-            let mut fours = [_mm512_setzero_pd(); 16];
-            for g in (0..16).step_by(4) {
-                let [a, b, c, d] = [rows[g], rows[g + 1], rows[g + 2], rows[g + 3]];
-                let pairs = |v| _mm512_castps_pd(v);
-                let low = [pairs(_mm512_unpacklo_ps(a, b)), pairs(_mm512_unpacklo_ps(c, d))];
-                let high = [pairs(_mm512_unpackhi_ps(a, b)), pairs(_mm512_unpackhi_ps(c, d))];
-                fours[g] = _mm512_unpacklo_pd(low[0], low[1]);
-                fours[g + 1] = _mm512_unpackhi_pd(low[0], low[1]);
-                fours[g + 2] = _mm512_unpacklo_pd(high[0], high[1]);
-                fours[g + 3] = _mm512_unpackhi_pd(high[0], high[1]);
-            }
-            for c in 0..4 {
-                let [a, b, x, y] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
-                let even = [_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0x88>(x, y)];
-                let odd = [_mm512_shuffle_f64x2::<0xdd>(a, b), _mm512_shuffle_f64x2::<0xdd>(x, y)];
-                for (q, [ab, xy]) in [even, odd].into_iter().enumerate() {
-                    let first = to.add((4 * q + c) * to_stride).cast();
-                    let third = to.add((4 * q + 8 + c) * to_stride).cast();
-                    _mm512_storeu_pd(first, _mm512_shuffle_f64x2::<0x88>(ab, xy));
-                    _mm512_storeu_pd(third, _mm512_shuffle_f64x2::<0xdd>(ab, xy));
-                }
-            }
-        }
-    }
-    #[inline(always)]
     fn sum4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
         // Pairs are added while they are interleaved, so that four sums take 9 shuffles, not 16.
         unsafe {

@@ -95,20 +95,6 @@ pub(crate) trait Simd: Copy {
         [self.sum(v[0]), self.sum(v[1]), self.sum(v[2]), self.sum(v[3])]
     }
 
-    /// `to[j][i] = from[i][j]` for a square of `LANES` rows and columns; the strides are in floats.
-    ///
-    /// # Safety
-    /// `LANES` floats can be read at each of `LANES` rows of `from`, and written at as many of `to`.
-    #[inline(always)]
-    unsafe fn transpose(self, from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
-        for j in 0..Self::LANES {
-            for i in 0..Self::LANES {
-                // SAFETY: the caller's promise.
-                unsafe { *to.add(j * to_stride + i) = *from.add(i * stride + j) };
-            }
-        }
-    }
-
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::V {
