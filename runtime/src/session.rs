@@ -43,6 +43,10 @@ pub struct SessionOptions {
     /// failure is returned.
     #[cfg(feature = "gpu")]
     pub on_gpu_failure: Option<fn(&crate::gpu::GpuError)>,
+    /// Called when the device goes on at work, but in another way than it began, with what is to be said of
+    /// it. What is to be said from the beginning is in [`Gpu::notes`](crate::gpu::Gpu::notes).
+    #[cfg(feature = "gpu")]
+    pub on_gpu_note: Option<fn(&str)>,
     /// Called while weights go to the device, with the bytes of the file that are there and those
     /// that will be. It begins again where less turns out to fit.
     #[cfg(feature = "gpu")]
@@ -64,6 +68,8 @@ impl Default for SessionOptions {
             gpu_layers: None,
             #[cfg(feature = "gpu")]
             on_gpu_failure: None,
+            #[cfg(feature = "gpu")]
+            on_gpu_note: None,
             #[cfg(feature = "gpu")]
             on_upload: None,
         }
@@ -104,7 +110,9 @@ impl Session {
             Some(device) => {
                 let (device, layers) = (device.clone(), options.gpu_layers);
                 let tell = options.on_upload.unwrap_or(|_, _| {});
-                Some(crate::gpu::Gpu::new(device, &model, &cache, rows, layers, tell)?)
+                let mut gpu = crate::gpu::Gpu::new(device, &model, &cache, rows, layers, tell)?;
+                gpu.on_note(options.on_gpu_note);
+                Some(gpu)
             }
             None => None,
         };

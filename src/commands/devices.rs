@@ -16,7 +16,11 @@ pub(super) fn session(
     args: &DeviceArgs,
 ) -> Result<Session> {
     #[cfg(feature = "gpu")]
-    let options = SessionOptions { on_gpu_failure: Some(say_what_failed), ..options };
+    let options = SessionOptions {
+        on_gpu_failure: Some(say_what_failed),
+        on_gpu_note: Some(|note| eprintln!("\nlapidary: {note}")),
+        ..options
+    };
     session_for_figures(model, options, args, false)
 }
 

@@ -2,6 +2,8 @@
 //! workgroup at work at a time, or two, of which the second may wait in vain where the processor is
 //! busy: then everything is as without.
 
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 use common::gpu::adapter;
 use runtime::synthetic::Shape;
@@ -31,9 +33,17 @@ fn halves(device: &Arc<Device>) -> SessionOptions {
     SessionOptions { kv_type: KvType::F16, ..on(device) }
 }
 
+/// Notes that sessions made by [`whole`] have told.
+static NOTES: AtomicUsize = AtomicUsize::new(0);
+
 /// A session whose layers are whole.
 fn whole(model: &Arc<Model>, device: &Arc<Device>) -> Session {
-    let session = || Session::new(model.clone(), &halves(device)).unwrap();
+    let tell: fn(&str) = |note| {
+        assert!(note.contains("did not all run"), "{note}");
+        NOTES.fetch_add(1, Ordering::Relaxed);
+    };
+    let options = SessionOptions { on_gpu_note: Some(tell), ..halves(device) };
+    let session = || Session::new(model.clone(), &options).unwrap();
     let is_whole = |s: &Session| s.gpu().is_some_and(|gpu| gpu.has_whole_layers());
     (0..50).map(|_| session()).find(is_whole).expect("workgroups wait in vain now and then only")
 }
@@ -170,7 +180,9 @@ fn what_did_not_come_through_is_done_again() {
                 device.crowd();
             }
         };
+        let told = NOTES.load(Ordering::Relaxed);
         assert_eq!(answer(&mut shaken, params.clone(), question, crowd), want);
+        assert!(NOTES.load(Ordering::Relaxed) > told);
         let gpu = shaken.session().gpu().unwrap();
         assert!(!gpu.has_whole_layers());
         assert!(gpu.notes().any(|note| note.contains("did not all run")));

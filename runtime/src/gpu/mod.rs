@@ -91,6 +91,8 @@ pub struct Gpu {
     cache: shaders::CacheFormat,
     logits: Vec<f32>,
     notes: Vec<String>,
+    /// Who is told of a note that comes later.
+    tell_note: Option<fn(&str)>,
     /// Dispatches of the last pass.
     dispatches: usize,
 }
@@ -210,6 +212,7 @@ impl Gpu {
             cache: cache_format(cache),
             logits: Vec::new(),
             notes,
+            tell_note: None,
             dispatches: 0,
             buffers,
         };
@@ -224,9 +227,15 @@ impl Gpu {
         self.layers.len()
     }
 
-    /// What is kept in another form than in the file, for people to read.
+    /// What is kept in another form than in the file, or done in another way than could be, for people to
+    /// read.
     pub fn notes(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().map(String::as_str)
+    }
+
+    /// From now on `tell` is called with each new note.
+    pub(crate) fn on_note(&mut self, tell: Option<fn(&str)>) {
+        self.tell_note = tell;
     }
 
     /// Is the whole model on the device?

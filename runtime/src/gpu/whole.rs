@@ -298,7 +298,11 @@ impl Gpu {
 
     fn without_whole(&mut self, why: &str) {
         self.whole = None;
-        self.notes.push(format!("a token's layers are separate operations: {why}"));
+        let note = format!("a token's layers are separate operations: {why}");
+        if let Some(tell) = self.tell_note {
+            tell(&note);
+        }
+        self.notes.push(note);
     }
 }
 
