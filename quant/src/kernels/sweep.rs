@@ -1,8 +1,8 @@
 //! The loops around the tiles, the same for every instruction set: tokens in batches, columns in
 //! pieces, rows in strips; what is unpacked and packed when, and what is asked for ahead of its use.
 //!
-//! A tile reads its panel and its pack as two slow forward streams (with AVX-512 576 and 528 bytes a group,
-//! every 120 cycles on a Zen 4), which the second-level cache sustains without loss. So as many columns are
+//! A tile reads its panel and its pack as two slow forward streams (with AVX-512 576 and 520 bytes a group,
+//! every 130 cycles on a Zen 4), which the second-level cache sustains without loss. So as many columns are
 //! taken as have their packs there, or whole rows (up to [`COLS`] columns) where those would be few; then
 //! packs lie further away, and each is read once for several strips.
 

@@ -55,7 +55,6 @@ unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
             11 => tile_kernel::<F, 11>(tile),
             12 => tile_kernel::<F, 12>(tile),
             13 => tile_kernel::<F, 13>(tile),
-            14 => tile_kernel::<F, 14>(tile),
             n => unreachable!("{n} tokens in a tile"),
         }
     }
