@@ -51,9 +51,11 @@ products! {
     words, "vpdpwssd"
 }
 
-/// Evaluates an expression for each of a tile's 12 rows, whose number is a constant.
+/// Evaluates an expression for each of a tile's 12 rows, whose number is a constant. `$rows` is how many the
+/// tile has.
 macro_rules! each_of_12 {
-    ($t:ident, $body:expr) => {
+    ($rows:expr, $t:ident, $body:expr) => {
+        const { assert!($rows == 12) };
         each_of_12!(@ $t, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
     };
     (@ $t:ident, $body:expr, $($n:literal)*) => {

@@ -208,7 +208,7 @@ impl Tile {
                         _mm512_loadu_si512(panel.cast()),
                         _mm512_loadu_si512(panel.add(PANEL).cast()),
                     ];
-                    each_of_12!(T, acc[T] = operand::words::<{ 4 * T }>(acc[T], w, x.cast()));
+                    each_of_12!(TILE, T, acc[T] = operand::words::<{ 4 * T }>(acc[T], w, x.cast()));
                     _mm_prefetch::<_MM_HINT_T0>(x.wrapping_add(AHEAD).cast());
                     panel = panel.add(2 * PANEL);
                     x = x.add(2 * TILE);
