@@ -99,7 +99,7 @@ impl Worker<'_> {
             }
         }
         // The last blocks see the most: hand them out first, so that threads finish together.
-        for claim in self.claim(blocks.len() * c.kv_heads).flatten() {
+        for claim in self.claim(blocks.len() * c.kv_heads, 1).flatten() {
             let block = blocks[blocks.len() - 1 - claim / c.kv_heads].clone();
             let kv_head = claim % c.kv_heads;
             self.queries.clear();

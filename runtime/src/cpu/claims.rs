@@ -49,7 +49,7 @@ pub(crate) struct Claims<'a> {
 }
 
 enum How {
-    Single,
+    Shrinking { most: usize },
     Shares { index: usize, exhausted: usize },
 }
 
@@ -59,9 +59,10 @@ pub(crate) fn share(n: usize, index: usize, threads: usize) -> Range<usize> {
 }
 
 impl<'a> Claims<'a> {
-    /// One at a time: for parts that are large enough, and where the order matters.
-    pub(crate) fn single(taken: &'a [Taken], n: usize) -> Self {
-        Claims { taken, n, how: How::Single }
+    /// From front to back, `most` at a time, and towards the end fewer and fewer, so that threads finish
+    /// together however fast they are (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    pub(crate) fn shrinking(taken: &'a [Taken], n: usize, most: usize) -> Self {
+        Claims { taken, n, how: How::Shrinking { most } }
     }
 
     /// An equal share for every thread, which it goes through from front to back, so that each reads
@@ -78,7 +79,10 @@ impl Iterator for Claims<'_> {
     fn next(&mut self) -> Option<Range<usize>> {
         let threads = self.taken.len();
         match &mut self.how {
-            How::Single => self.taken[0].take(self.n, false, |_| 1),
+            How::Shrinking { most } => {
+                let share = |left: usize| (left / threads).clamp(1, *most);
+                self.taken[0].take(self.n, false, share)
+            }
             How::Shares { index, exhausted } => {
                 while *exhausted < threads {
                     let of = (*index + *exhausted) % threads;
@@ -114,7 +118,7 @@ mod tests {
                     let taken = taken(threads);
                     let claims = |i| match shares {
                         true => Claims::shares(&taken, n, i),
-                        false => Claims::single(&taken, n),
+                        false => Claims::shrinking(&taken, n, 8),
                     };
                     let mut all: Vec<usize> = std::thread::scope(|s| {
                         let each: Vec<_> = (0..threads)
@@ -127,6 +131,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_last_claims_are_small() {
+        let taken = taken(2);
+        let sizes: Vec<usize> = Claims::shrinking(&taken, 40, 8).map(|c| c.len()).collect();
+        assert_eq!(sizes, [8, 8, 8, 8, 4, 2, 1, 1]);
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::weights::WeightMatrix;
 /// Rows of a strip of the kernels.
 const STRIP: usize = 16;
 
+/// Rows that a tile kernel works on at once, at most: so many are claimed of a matmul of many tokens.
+pub(super) const CLAIM: usize = 128;
+
 /// Rows between one whose results are written and the one whose place is asked for.
 pub(super) const WRITE_AHEAD: usize = 8;
 
@@ -39,9 +42,9 @@ impl<'a> Worker<'a> {
         readers.iter().all(|w| of(w) == Some(packing)).then_some(packing)
     }
 
-    /// Hands out the parts `0..n` of an operation, each to one thread. Every operation that does so
-    /// multiplies one set of activations.
-    pub(super) fn claim(&mut self, n: usize) -> Claims<'a> {
+    /// Hands out the parts `0..n` of an operation, each to one thread; for many tokens at most `most` at a
+    /// time. Every operation that does so multiplies one set of activations.
+    pub(super) fn claim(&mut self, n: usize, most: usize) -> Claims<'a> {
         let threads = self.cpu.threads;
         let taken = &self.cpu.claims[self.claims * threads..][..threads];
         self.claims += 1;
@@ -49,7 +52,7 @@ impl<'a> Worker<'a> {
         if self.active.len() <= SMALL {
             Claims::shares(taken, n, self.index)
         } else {
-            Claims::single(taken, n)
+            Claims::shrinking(taken, n, most)
         }
     }
 
@@ -104,23 +107,6 @@ impl<'a> Worker<'a> {
         w.view(self.pass.file)
     }
 
-    /// Output features in one part, a multiple of `unit`: for few tokens as few as that, since claims
-    /// take many; for many tokens a tile.
-    pub(super) fn part(&self, features: usize, unit: usize) -> usize {
-        /// Rows that a tile kernel works on at once, at most.
-        const TILE: usize = 128;
-        if self.active.len() <= SMALL {
-            return unit;
-        }
-        // As large as may be, and the same number for every thread where that can be had.
-        let threads = self.cpu.threads;
-        let least = features.div_ceil(TILE).next_multiple_of(threads);
-        (0..4)
-            .map(|i| features.div_ceil(least + i * threads).next_multiple_of(unit))
-            .find(|&part| features.div_ceil(part).is_multiple_of(threads))
-            .unwrap_or(TILE / 2)
-    }
-
     /// out[t][column + r] = input[t] · w[r] for every matrix, then `finish` on each finished piece.
     pub(super) fn matmul(
         &mut self,
@@ -130,17 +116,16 @@ impl<'a> Worker<'a> {
         ld: usize,
         finish: impl Fn(&mut [f32]),
     ) {
-        let parts = |w: &WeightMatrix| w.rows.div_ceil(self.part(w.rows, STRIP));
+        let parts = |w: &WeightMatrix| w.rows.div_ceil(STRIP);
         let total = matrices.iter().map(|(w, _)| parts(w)).sum();
-        for claim in self.claim(total) {
-            let mut before = 0; // parts of the matrices before this one
+        for claim in self.claim(total, CLAIM / STRIP) {
+            let mut before = 0; // strips of the matrices before this one
             for &(w, column) in matrices {
-                let part = self.part(w.rows, STRIP);
-                let here = w.rows.div_ceil(part);
+                let here = parts(w);
                 let from = claim.start.clamp(before, before + here) - before;
                 let to = claim.end.clamp(before, before + here) - before;
                 before += here;
-                let rows = from * part..(to * part).min(w.rows);
+                let rows = from * STRIP..(to * STRIP).min(w.rows);
                 if !rows.is_empty() {
                     self.multiply(w, rows, input, out, column, ld, &finish);
                 }

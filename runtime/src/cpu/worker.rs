@@ -19,7 +19,7 @@ use quant::kernels::{Input, Packing, Scratch, tiles};
 use super::attention::State;
 use super::buffers::{RowBufs, packed_rows};
 use super::claims::share;
-use super::multiply::WRITE_AHEAD;
+use super::multiply::{CLAIM, WRITE_AHEAD};
 use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
@@ -358,10 +358,10 @@ impl Backend for Worker<'_> {
         // SAFETY: h was written before `sync_rows`, or by this thread.
         let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
-        let (part, quantize) = (self.part(ffn, QK), wants_q8(&[&layer.down]));
+        let quantize = wants_q8(&[&layer.down]);
         self.g_packing = self.packing(&[&layer.down], ffn);
-        for claim in self.claim(ffn.div_ceil(part)) {
-            let rows = claim.start * part..(claim.end * part).min(ffn);
+        for claim in self.claim(ffn.div_ceil(QK), CLAIM / QK) {
+            let rows = claim.start * QK..(claim.end * QK).min(ffn);
             let len = rows.len();
             self.tile.resize(self.tile.len().max(n * len), 0.0);
             self.tile2.resize(self.tile2.len().max(n * len), 0.0);
