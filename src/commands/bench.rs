@@ -353,6 +353,10 @@ impl Bench {
                 true => self.int8_rate(),
                 false => Some(median(int8)),
             },
+            tile_gops: match self.gpu() {
+                Some(_) => None,
+                None => ceiling::tile_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+            },
         })
     }
 }
@@ -360,6 +364,16 @@ impl Bench {
 pub(super) struct Machine {
     pub(super) read_gb_s: f64,
     pub(super) int8_gops: Option<f64>,
+    /// bf16 products of a matrix unit, where many tokens are multiplied by one.
+    pub(super) tile_gops: Option<f64>,
+}
+
+impl Machine {
+    /// A prefill's share of what the matrix unit can do.
+    pub(super) fn share_of_tiles(&self, r: &Outcome) -> Option<f64> {
+        let prefill = matches!(r.test, Test::Prefill(_));
+        self.tile_gops.filter(|_| prefill).map(|peak| median(&r.rate) / peak)
+    }
 }
 
 /// `n` ids that are not all the same, and the same in every run.

@@ -22,8 +22,12 @@ pub(super) fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
         }
         None => {
             let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
+            let tiles = match machine.tile_gops {
+                Some(g) => format!(", bf16 in its matrix unit at {g:.0} GOPS"),
+                None => String::new(),
+            };
             println!(
-                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}\n",
+                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}{tiles}\n",
                 bench.threads,
                 bench.kernels.isa(),
                 machine.read_gb_s,
@@ -46,6 +50,10 @@ pub(super) fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
         let share = match r.share.is_empty() {
             true => "-".into(),
             false => format!("{:.0}% {ceiling}", 100.0 * median(&r.share)),
+        };
+        let share = match machine.share_of_tiles(r) {
+            Some(of_tiles) => format!("{share}, {:.0}% of bf16 peak", 100.0 * of_tiles),
+            None => share,
         };
         println!(
             "| {} | {:.1} | {:.1} – {:.1} | {rate} {unit} | {share} |",
@@ -148,6 +156,9 @@ pub(super) fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> 
             if !r.share.is_empty() {
                 test[share] = json!(median(&r.share));
             }
+            if let Some(share) = machine.share_of_tiles(r) {
+                test["share_of_bf16_peak"] = json!(share);
+            }
             test
         })
         .collect();
@@ -156,6 +167,7 @@ pub(super) fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> 
         "machine": {
             "read_gb_s": machine.read_gb_s,
             "int8_gops": machine.int8_gops,
+            "bf16_gops": machine.tile_gops,
             "threads": bench.threads,
             "isa": bench.kernels.isa().name(),
             "gpu": bench.gpu(),

@@ -8,6 +8,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::isa::Active;
 #[cfg(target_arch = "aarch64")]
 use super::neon::peak as neon;
 use super::prefetch::prefetch;
@@ -138,11 +139,23 @@ impl Pattern {
 }
 
 /// Billion int8 operations a second (a multiply and an add are two) that `threads` threads do
-/// together, with the best instruction that these kernels use, back to back on registers.
+/// together, with the best vector instruction that these kernels use, back to back on registers.
 /// `None` where nothing of the kind is written for the instruction set.
 pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
     let work = int8_work(kernels)?;
     Some(rate(threads.max(1), time, clock, |_| work()) / 1e9)
+}
+
+/// The same for bf16 products of a matrix unit, where these kernels use one.
+pub fn tile_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
+    match kernels.active {
+        #[cfg(target_arch = "x86_64")]
+        Active::AmxBf16(isa) => Some(rate(threads.max(1), time, clock, |_| isa.peak()) / 1e9),
+        _ => {
+            let _ = (threads, time, clock);
+            None
+        }
+    }
 }
 
 /// The same for products of 16-bit integers, which [`fixed`](super::fixed) is made of.
@@ -163,7 +176,7 @@ fn int8_work(kernels: Kernels) -> Option<Work> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels` of an instruction set exist only where it was detected.
-        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::vpdpbusd_512() })),
+        Isa::Avx512Vnni | Isa::AmxBf16 => Some(Box::new(|| unsafe { x86::vpdpbusd_512() })),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::AvxVnni => Some(Box::new(|| unsafe { x86::vpdpbusd_256() })),
@@ -184,7 +197,7 @@ fn int16_work(kernels: Kernels) -> Option<Work> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels` of an instruction set exist only where it was detected.
-        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::vpdpwssd_512() })),
+        Isa::Avx512Vnni | Isa::AmxBf16 => Some(Box::new(|| unsafe { x86::vpdpwssd_512() })),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => Some(Box::new(|| unsafe { x86::vpmaddwd_256() })),
@@ -196,7 +209,7 @@ fn f32_work(kernels: Kernels) -> Option<Work> {
     match kernels.isa() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Kernels` of an instruction set exist only where it was detected.
-        Isa::Avx512Vnni => Some(Box::new(|| unsafe { x86::fma_512() })),
+        Isa::Avx512Vnni | Isa::AmxBf16 => Some(Box::new(|| unsafe { x86::fma_512() })),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::AvxVnni | Isa::Avx2 => Some(Box::new(|| unsafe { x86::fma_256() })),

@@ -18,6 +18,9 @@ pub enum Isa {
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI (Cascade Lake, Ice Lake, Zen 4 and later).
     /// VBMI is not asked for: the blocks' quants lie at even offsets, so that word permutes do.
     Avx512Vnni,
+    /// The same with AVX-512 BF16 and VBMI and a matrix unit that multiplies bf16 (AMX: Sapphire Rapids and later), for
+    /// many tokens.
+    AmxBf16,
     /// 64-bit Arm with `sdot`/`udot` (Armv8.2 dotprod).
     NeonDotprod,
     /// 64-bit Arm with `smmla`/`usdot` (Armv8.6 i8mm) besides.
@@ -26,8 +29,15 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, best first within an architecture.
-    pub const ALL: [Isa; 6] =
-        [Isa::Avx512Vnni, Isa::AvxVnni, Isa::Avx2, Isa::NeonI8mm, Isa::NeonDotprod, Isa::Scalar];
+    pub const ALL: [Isa; 7] = [
+        Isa::AmxBf16,
+        Isa::Avx512Vnni,
+        Isa::AvxVnni,
+        Isa::Avx2,
+        Isa::NeonI8mm,
+        Isa::NeonDotprod,
+        Isa::Scalar,
+    ];
 
     /// Lower-case name, as [`Isa::from_name`] reads it.
     pub fn name(self) -> &'static str {
@@ -36,6 +46,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avx-vnni",
             Isa::Avx512Vnni => "avx512-vnni",
+            Isa::AmxBf16 => "amx-bf16",
             Isa::NeonDotprod => "neon-dotprod",
             Isa::NeonI8mm => "neon-i8mm",
         }
@@ -116,6 +127,26 @@ mod tokens {
         is_x86_feature_detected,
         ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]
     );
+
+    /// Proof of AMX with BF16 that this process may use, and of AVX-512 BF16 and VBMI besides
+    /// [`Avx512Vnni`].
+    #[derive(Clone, Copy, Debug)]
+    pub struct AmxBf16(Avx512Vnni);
+
+    impl AmxBf16 {
+        /// The token, if this CPU has the features, and the operating system lets the process use them.
+        pub fn new() -> Option<Self> {
+            let avx512 = Avx512Vnni::new()?;
+            let more =
+                is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vbmi");
+            (more && crate::kernels::amx::available()).then_some(AmxBf16(avx512))
+        }
+
+        /// It includes AVX-512 with VNNI.
+        pub fn avx512(self) -> Avx512Vnni {
+            self.0
+        }
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -151,6 +182,8 @@ pub(super) enum Active {
     AvxVnni(AvxVnni),
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    #[cfg(target_arch = "x86_64")]
+    AmxBf16(AmxBf16),
     #[cfg(target_arch = "aarch64")]
     NeonDotprod(NeonDotprod),
     #[cfg(target_arch = "aarch64")]
@@ -167,6 +200,8 @@ impl Active {
             Isa::AvxVnni => AvxVnni::new().map(Active::AvxVnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => Avx512Vnni::new().map(Active::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AmxBf16 => AmxBf16::new().map(Active::AmxBf16),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod => NeonDotprod::new().map(Active::NeonDotprod),
             #[cfg(target_arch = "aarch64")]
@@ -185,6 +220,8 @@ impl Active {
             Active::AvxVnni(_) => Isa::AvxVnni,
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(_) => Isa::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(_) => Isa::AmxBf16,
             #[cfg(target_arch = "aarch64")]
             Active::NeonDotprod(_) => Isa::NeonDotprod,
             #[cfg(target_arch = "aarch64")]
@@ -192,10 +229,20 @@ impl Active {
         }
     }
 
+    /// The same without a matrix unit: for what is done with vectors.
+    pub(super) fn vectors(self) -> Active {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(isa) => Active::Avx512Vnni(isa.avx512()),
+            other => other,
+        }
+    }
+
     /// The next best set on this CPU: what a format is multiplied with that this set has no kernel
     /// for. `None` after scalar, which has them all.
     pub(super) fn next(self) -> Option<Active> {
         let isa = match self.isa() {
+            Isa::AmxBf16 => Isa::Avx512Vnni,
             Isa::Avx512Vnni | Isa::AvxVnni => Isa::Avx2,
             Isa::NeonI8mm => Isa::NeonDotprod,
             Isa::Avx2 | Isa::NeonDotprod => Isa::Scalar,

@@ -28,6 +28,8 @@ use crate::codec::QK;
 use crate::{DType, Matrix};
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -284,6 +286,8 @@ impl Active {
     fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(isa) => isa.avx512().quantize(x, q, scale, sum),
+            #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => isa.quantize(x, q, scale, sum),
             #[cfg(target_arch = "x86_64")]
             Active::AvxVnni(isa) => isa.avx2().quantize(x, q, scale, sum),
@@ -299,6 +303,8 @@ impl Active {
 
     fn transpose(self, from: &[f32], width: usize, to: &mut [f32], height: usize) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(isa) => isa.avx512().transpose(from, width, to, height),
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => isa.transpose(from, width, to, height),
             #[cfg(target_arch = "x86_64")]
@@ -316,6 +322,8 @@ impl Active {
     fn handles(self, dtype: DType) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(_) => !dtype.is_float(),
+            #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => isa.handles(dtype),
             #[cfg(target_arch = "x86_64")]
             Active::AvxVnni(isa) => isa.handles(dtype),
@@ -331,6 +339,8 @@ impl Active {
 
     fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(isa) => isa.matmul(job, scratch),
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => isa.matmul(job, scratch),
             #[cfg(target_arch = "x86_64")]

@@ -15,11 +15,38 @@ use crate::codec::QK;
 /// How `n` tokens of `cols` activations lie: in tiles of tokens, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Packing {
-    pub(super) shape: Shape,
+    pub(super) form: Form,
     /// The most tokens of a tile.
     pub(super) tile: usize,
     pub(super) n: usize,
     pub(super) cols: usize,
+}
+
+/// What becomes of each activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Form {
+    /// They are quantized, and lie with their scales as [`panel`](super::panel) says.
+    Q8(Shape),
+    /// They are rounded to bf16: `[cols / 32][tokens][32]` of them a tile.
+    Bf16,
+}
+
+impl Form {
+    /// Columns of a group.
+    fn group(self) -> usize {
+        match self {
+            Form::Q8(shape) => shape.group,
+            Form::Bf16 => QK,
+        }
+    }
+
+    /// Bytes of a group of `tokens` tokens.
+    fn pack_bytes(self, tokens: usize) -> usize {
+        match self {
+            Form::Q8(shape) => shape.pack_bytes(tokens),
+            Form::Bf16 => tokens * QK * 2,
+        }
+    }
 }
 
 /// Activations that were laid out.
@@ -39,15 +66,15 @@ impl Packing {
 
     /// Bytes of all tokens.
     pub fn bytes(&self) -> usize {
-        self.cols / self.shape.group * self.shape.pack_bytes(self.n)
+        self.cols / self.form.group() * self.form.pack_bytes(self.n)
     }
 
     /// Where some columns of a tile's tokens lie: those of `tile`, one of [`tiles`], whole blocks of 32.
     pub fn place(&self, tile: &Range<usize>, columns: Range<usize>) -> Range<usize> {
-        let (group, cols) = (self.shape.group, self.cols);
+        let (group, cols) = (self.form.group(), self.cols);
         assert!(tile.end <= self.n && columns.end <= cols);
-        let first = self.shape.pack_bytes(tile.start) * (cols / group);
-        let stride = self.shape.pack_bytes(tile.len());
+        let first = self.form.pack_bytes(tile.start) * (cols / group);
+        let stride = self.form.pack_bytes(tile.len());
         first + columns.start / group * stride..first + columns.end / group * stride
     }
 }
@@ -61,13 +88,20 @@ pub fn tiles(n: usize, most: usize) -> impl ExactSizeIterator<Item = Range<usize
 impl Kernels {
     /// How `n` tokens are laid out for weights of this type; `None` where they are read as they are.
     pub fn packing(&self, dtype: DType, n: usize, cols: usize) -> Option<Packing> {
-        let (tile, few) = self.active_for(dtype).tile()?;
+        let active = self.active_for(dtype);
+        let (tile, few) = active.tile()?;
         let shape = Shape::of(dtype)?;
-        (n > few).then_some(Packing { shape, tile, n, cols })
+        let form = match active {
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(_) => Form::Bf16,
+            _ => Form::Q8(shape),
+        };
+        (n > few).then_some(Packing { form, tile, n, cols })
     }
 
-    /// [`quantize`](Kernels::quantize)s some columns (whole blocks) of the `t`-th of a tile's `tokens` and
-    /// puts them where they belong in `out`, the [`place`](Packing::place) of these columns.
+    /// [`quantize`](Kernels::quantize)s some columns (whole blocks) of the `t`-th of a tile's `tokens`, or
+    /// rounds them to bf16, and puts them where they belong in `out`, the [`place`](Packing::place) of these
+    /// columns.
     ///
     /// # Panics
     /// When the lengths do not fit.
@@ -80,10 +114,16 @@ impl Kernels {
     ) {
         const BLOCKS: usize = 4;
         let (mut q, mut scale, mut sum) = ([0i8; BLOCKS * QK], [0.0; BLOCKS], [0; BLOCKS]);
-        let (shape, groups) = (packing.shape, QK / packing.shape.group);
+        let shape = match (packing.form, self.active) {
+            (Form::Q8(shape), _) => shape,
+            #[cfg(target_arch = "x86_64")]
+            (Form::Bf16, Active::AmxBf16(isa)) => return isa.pack(x, (t, tokens), out),
+            (Form::Bf16, _) => panic!("a packing of other kernels"),
+        };
+        let groups = QK / shape.group;
         let stride = shape.pack_bytes(tokens) * groups;
         assert!(x.len().is_multiple_of(QK) && out.len() == x.len() / QK * stride && t < tokens);
-        let done = match self.active {
+        let done = match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) if groups == 1 => {
                 isa.quantize_packed(x, shape, (t, tokens), out)
@@ -109,6 +149,8 @@ impl Active {
     /// The most tokens of a tile, and up to how many tokens are not multiplied in tiles.
     fn tile(self) -> Option<(usize, usize)> {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Active::AmxBf16(_) => Some(super::amx::TILE),
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(_) => Some(super::avx512::TILE),
             #[cfg(target_arch = "x86_64")]

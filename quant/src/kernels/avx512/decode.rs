@@ -18,7 +18,7 @@ const STEP: usize = 4;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`]. Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
-pub(super) struct Step {
+pub(in crate::kernels) struct Step {
     /// Dword `4l + b`: weights `4l .. 4l + 4` of block `b`.
     pub(super) lo: __m512i,
     /// Dword `4l + b`: weights `16 + 4l .. 16 + 4l + 4` of block `b`.
@@ -30,7 +30,7 @@ pub(super) struct Step {
 }
 
 /// A format that can be read four blocks of 32 at a time.
-pub(super) trait Lanes: Strip {
+pub(in crate::kernels) trait Lanes: Strip {
     /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
     const HALVES: bool = false;
     /// Bytes that are read together.

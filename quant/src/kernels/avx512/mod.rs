@@ -22,16 +22,62 @@ mod quantize;
 mod strip;
 mod words;
 
-use q4_0::Q4_0;
-use q4_1::Q4_1;
-use q4_k::{Q4K, Q5K};
-use q5::{Q5_0, Q5_1};
-use q6_k::Q6K;
-use q8_0::Q8_0;
+pub(super) use q4_0::Q4_0;
+pub(super) use q4_1::Q4_1;
+pub(super) use q4_k::{Q4K, Q5K};
+pub(super) use q5::{Q5_0, Q5_1};
+pub(super) use q6_k::Q6K;
+pub(super) use q8_0::Q8_0;
+
+pub(super) use strip::Strip;
 
 use super::panel::Shape;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;
+
+/// Evaluates an expression with the format of a type of blocks.
+macro_rules! with_format {
+    ($dtype:expr, $f:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 | $crate::DType::F16 | $crate::DType::BF16 => {
+                unreachable!("floats have no blocks")
+            }
+            $crate::DType::Q4_0 => {
+                type $f = $crate::kernels::avx512::Q4_0;
+                $body
+            }
+            $crate::DType::Q4_1 => {
+                type $f = $crate::kernels::avx512::Q4_1;
+                $body
+            }
+            $crate::DType::Q5_0 => {
+                type $f = $crate::kernels::avx512::Q5_0;
+                $body
+            }
+            $crate::DType::Q5_1 => {
+                type $f = $crate::kernels::avx512::Q5_1;
+                $body
+            }
+            $crate::DType::Q8_0 => {
+                type $f = $crate::kernels::avx512::Q8_0;
+                $body
+            }
+            $crate::DType::Q4_K => {
+                type $f = $crate::kernels::avx512::Q4K;
+                $body
+            }
+            $crate::DType::Q5_K => {
+                type $f = $crate::kernels::avx512::Q5K;
+                $body
+            }
+            $crate::DType::Q6_K => {
+                type $f = $crate::kernels::avx512::Q6K;
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_format;
 
 /// The most tokens of a tile, and up to how many are not multiplied in tiles.
 pub(super) const TILE: (usize, usize) = (prefill::TOKENS, direct::TOKENS);
@@ -68,14 +114,7 @@ impl Avx512Vnni {
         match job.w.dtype() {
             // SAFETY: the token proves the features.
             DType::F32 | DType::F16 | DType::BF16 => unsafe { float::matmul(self, job, scratch) },
-            DType::Q4_0 => self.blocks::<Q4_0>(job, scratch),
-            DType::Q4_1 => self.blocks::<Q4_1>(job, scratch),
-            DType::Q5_0 => self.blocks::<Q5_0>(job, scratch),
-            DType::Q5_1 => self.blocks::<Q5_1>(job, scratch),
-            DType::Q8_0 => self.blocks::<Q8_0>(job, scratch),
-            DType::Q4_K => self.blocks::<Q4K>(job, scratch),
-            DType::Q5_K => self.blocks::<Q5K>(job, scratch),
-            DType::Q6_K => self.blocks::<Q6K>(job, scratch),
+            _ => with_format!(job.w.dtype(), F => self.blocks::<F>(job, scratch)),
         }
     }
 

@@ -8,7 +8,7 @@ use super::words::{self, four};
 use crate::DType;
 use crate::kernels::panel::Shape;
 
-pub(super) struct Q4_0;
+pub(in crate::kernels) struct Q4_0;
 
 /// Bytes of a block.
 const BLOCK: usize = 18;

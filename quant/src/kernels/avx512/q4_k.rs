@@ -9,11 +9,11 @@ use super::strip::{At, Group, Strip, transpose};
 use crate::DType;
 use crate::kernels::panel::Shape;
 
-pub(super) type Q4K = Nibbles<144>;
-pub(super) type Q5K = Nibbles<176>;
+pub(in crate::kernels) type Q4K = Nibbles<144>;
+pub(in crate::kernels) type Q5K = Nibbles<176>;
 
 /// The header, with 176 bytes 32 bytes of high bits, then 4 × 32 bytes of nibbles.
-pub(super) struct Nibbles<const BLOCK: usize>;
+pub(in crate::kernels) struct Nibbles<const BLOCK: usize>;
 
 impl<const BLOCK: usize> Nibbles<BLOCK> {
     const FIVE: bool = BLOCK == 176;

@@ -10,12 +10,12 @@ use crate::DType;
 use crate::kernels::panel::Shape;
 
 /// Values (q - 16) · d.
-pub(super) type Q5_0 = Q5<22>;
+pub(in crate::kernels) type Q5_0 = Q5<22>;
 /// Values q · d + m.
-pub(super) type Q5_1 = Q5<24>;
+pub(in crate::kernels) type Q5_1 = Q5<24>;
 
 /// `d`, with 24 bytes `m`, then 4 bytes of high bits and 16 of nibbles.
-pub(super) struct Q5<const BLOCK: usize>;
+pub(in crate::kernels) struct Q5<const BLOCK: usize>;
 
 impl<const BLOCK: usize> Q5<BLOCK> {
     const HAS_MIN: bool = <Self as Strip>::SHAPE.mins;

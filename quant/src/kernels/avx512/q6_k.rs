@@ -7,7 +7,7 @@ use super::strip::{At, Group, Strip, dwords, scales, transpose};
 use crate::DType;
 use crate::kernels::panel::Shape;
 
-pub(super) struct Q6K;
+pub(in crate::kernels) struct Q6K;
 
 /// Bytes of a block, and where its fields begin.
 const BLOCK: usize = 210;

@@ -8,7 +8,7 @@ use super::words::{self, four};
 use crate::DType;
 use crate::kernels::panel::Shape;
 
-pub(super) struct Q8_0;
+pub(in crate::kernels) struct Q8_0;
 
 /// Bytes of a block.
 const BLOCK: usize = 34;

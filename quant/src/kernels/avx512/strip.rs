@@ -7,18 +7,18 @@ pub(super) use crate::kernels::sweep::{At, ROWS};
 
 /// One group (see [`panel`](crate::kernels::panel)) of a strip.
 #[derive(Clone, Copy)]
-pub(super) struct Group {
+pub(in crate::kernels) struct Group {
     /// Dword `r` of register `i`: quants `4i .. 4i + 4` of row `r`. As many registers are used as the
     /// group has fours.
-    pub(super) q: [__m512i; 8],
+    pub(in crate::kernels) q: [__m512i; 8],
     /// The scales of the rows.
-    pub(super) d: __m512,
+    pub(in crate::kernels) d: __m512,
     /// The minimums of the rows, where the format has them.
-    pub(super) m: __m512,
+    pub(in crate::kernels) m: __m512,
 }
 
 /// A format whose strips can be read.
-pub(super) trait Strip {
+pub(in crate::kernels) trait Strip {
     /// What the kernels need to know.
     const SHAPE: Shape;
     /// Weights a block of the file.

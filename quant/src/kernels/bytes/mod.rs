@@ -60,7 +60,7 @@ impl BytesJob<'_> {
 impl Kernels {
     /// Do these kernels multiply bytes twice as fast as 16-bit numbers?
     pub fn has_fast_bytes(&self) -> bool {
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(_) | Active::AvxVnni(_) => true,
             _ => false,
@@ -120,7 +120,7 @@ impl Kernels {
         let portable::Block { n, rows, group, .. } = block;
         assert!(scale.len() == group && start.len() == group && rows <= group);
         assert!(q.len().is_multiple_of(4 * group) && n * group <= q.len());
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => avx512::pack(isa, block, q, scale, start),
             #[cfg(target_arch = "x86_64")]
@@ -138,7 +138,7 @@ impl Kernels {
     /// When the slices are too short.
     pub fn multiply_bytes(&self, job: &BytesJob<'_>, y: &mut [f32], ld: usize, add: bool) {
         job.check(y, ld);
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => avx512::multiply(isa, job, y, ld, add),
             #[cfg(target_arch = "x86_64")]

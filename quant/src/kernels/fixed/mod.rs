@@ -100,7 +100,7 @@ impl FixedJob<'_> {
 impl Kernels {
     /// Do these kernels multiply pairs of 16-bit numbers faster than f32?
     pub fn has_fast_fixed(&self) -> bool {
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(_) | Active::AvxVnni(_) | Active::Avx2(_) => true,
             _ => false,
@@ -128,7 +128,7 @@ impl Kernels {
         assert!(q.len().is_multiple_of(2 * group) && n <= ld);
         assert!(rows == 0 || x.len() >= (rows - 1) * ld + n);
         let block = portable::Block { x, ld, n, rows, group };
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => avx512::pack(isa, block, q, scale),
             #[cfg(target_arch = "x86_64")]
@@ -162,7 +162,7 @@ impl Kernels {
         assert!(q.len() == tiles * len * TILE && scale.len() == tiles * TILE);
         assert!(n == 0 || x.len() >= (n - 1) * ld + columns);
         let block = columns::Columns { x, ld, n, columns, len };
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => avx512::pack_columns(isa, block, q, scale),
             #[cfg(target_arch = "x86_64")]
@@ -180,7 +180,7 @@ impl Kernels {
     /// When the slices are too short.
     pub fn multiply_fixed(&self, job: &FixedJob<'_>, y: &mut [f32], ld: usize, add: bool) {
         job.check(y, ld);
-        match self.active {
+        match self.active.vectors() {
             #[cfg(target_arch = "x86_64")]
             Active::Avx512Vnni(isa) => avx512::multiply(isa, job, y, ld, add),
             #[cfg(target_arch = "x86_64")]

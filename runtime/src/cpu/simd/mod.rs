@@ -191,7 +191,7 @@ pub(crate) fn run<O: Op>(kernels: &Kernels, op: O) -> O::Out {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a `Kernels` of this ISA exists only where detection found its features, which
         // include every one that `avx512::run` enables.
-        Isa::Avx512Vnni => unsafe { avx512::run(op) },
+        Isa::Avx512Vnni | Isa::AmxBf16 => unsafe { avx512::run(op) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above, for AVX2, FMA and F16C.
         Isa::Avx2 | Isa::AvxVnni => unsafe { avx2::run(op) },
