@@ -157,6 +157,15 @@ impl KvCache {
         self.seqs[seq].0
     }
 
+    /// Positions from `len` on that may be stored though they may not stay: none that `len` itself, or a
+    /// batch from there on, would see is lost by that.
+    pub(crate) fn spare(&self, len: usize) -> usize {
+        let rings = self.windows.iter().zip(&self.layers);
+        let rings = rings.filter(|(_, layer)| layer.slots < self.context);
+        let spare = rings.filter_map(|(window, layer)| Some(layer.slots - (*window)?));
+        spare.min().unwrap_or(usize::MAX).min(self.context - len)
+    }
+
     /// Says that a sequence now holds `len` positions.
     pub(crate) fn set_len(&mut self, seq: usize, len: usize) {
         let (_, high) = self.seqs[seq];

@@ -144,11 +144,16 @@ pub fn argmax() -> Kernel {
         .kernel(include_str!("../wgsl/argmax.wgsl"))
 }
 
-/// The largest of what [`argmax`] found: its index becomes the first of `tokens`.
+/// The largest of what [`argmax`] found: its index becomes the first of `tokens`, and that of `chosen`
+/// which the row's place says, the first word of which is left to
+/// [`Messages::FINISHED`](crate::Messages::FINISHED).
 pub fn argmax_last() -> Kernel {
     Parts::new("argmax_last")
+        .definition(Row::WGSL)
         .bind("best", Read, "array<vec2<u32>>")
         .bind("tokens", Write, "array<u32>")
+        .bind("rows", Read, "array<Row>")
+        .bind("chosen", Write, "array<u32>")
         .snippet("", include_str!("../wgsl/best.wgsl"))
         .kernel(include_str!("../wgsl/argmax_last.wgsl"))
 }

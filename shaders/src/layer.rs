@@ -20,10 +20,14 @@ impl Messages {
     const LATE: usize = 32;
     /// Dispatches that all workgroups have come through.
     pub const FINISHED: usize = 64;
+    /// Tokens that were chosen, right after that number, so that both are read back together.
+    const CHOSEN: usize = 65;
     /// Workgroups that have begun, while it is found out how many run at the same time.
     const ARRIVED: usize = 96;
     /// The complement of that number, once it is found out.
     pub const SEEN: usize = 128;
+    /// How many tokens may be.
+    pub const MOST_CHOSEN: usize = Self::ARRIVED - Self::CHOSEN;
     /// Where values begin.
     const VALUES: usize = 160;
 }

@@ -38,11 +38,16 @@ static NOTES: AtomicUsize = AtomicUsize::new(0);
 
 /// A session whose layers are whole.
 fn whole(model: &Arc<Model>, device: &Arc<Device>) -> Session {
+    whole_with(model, halves(device))
+}
+
+/// The same, with these options.
+fn whole_with(model: &Arc<Model>, options: SessionOptions) -> Session {
     let tell: fn(&str) = |note| {
         assert!(note.contains("did not all run"), "{note}");
         NOTES.fetch_add(1, Ordering::Relaxed);
     };
-    let options = SessionOptions { on_gpu_note: Some(tell), ..halves(device) };
+    let options = SessionOptions { on_gpu_note: Some(tell), ..options };
     let session = || Session::new(model.clone(), &options).unwrap();
     let is_whole = |s: &Session| s.gpu().is_some_and(|gpu| gpu.has_whole_layers());
     (0..50).map(|_| session()).find(is_whole).expect("workgroups wait in vain now and then only")
@@ -199,4 +204,84 @@ fn what_did_not_come_through_is_done_again() {
     let (kl, _) = common::divergence(got, &want, want.len());
     assert!(kl / common::variance(&want) < 2e-3);
     assert!(!session.gpu().unwrap().has_whole_layers());
+}
+
+/// The likeliest token.
+fn best(logits: &[f32]) -> u32 {
+    let later = |a: &usize, b: &usize| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a));
+    (0..logits.len()).max_by(later).unwrap() as u32
+}
+
+/// Tokens that are sent several at a time: those are taken, or others, or one goes back, or reads several, or
+/// goes on with another sequence, with rings that have gone around and hold little more than their window,
+/// to the end of the context.
+#[test]
+fn tokens_sent_together_harm_nothing() {
+    let Some([apart, together]) = both() else { return };
+    let model = demo(DType::Q4_0);
+    let go = AtomicBool::new(false);
+    let window = model.config().layers.iter().filter_map(|l| l.window).max().unwrap();
+    let start = window + 40;
+    for batch in [1, 2, 8, 512] {
+        let context = start + 45;
+        let sized =
+            |options| SessionOptions { context: Some(context), sequences: 2, batch, ..options };
+        let mut plain = Session::new(model.clone(), &sized(halves(&apart))).unwrap();
+        let mut ahead = whole_with(&model, sized(halves(&together)));
+        let begin: Vec<u32> = (0..start).map(|i| 4 + i as u32 * 97 % 2000).collect();
+        for session in [&mut plain, &mut ahead] {
+            session.append(0, &begin, &go).unwrap();
+            session.append(1, &begin[..start - 9], &go).unwrap();
+        }
+        let (mut token, mut step) = (2, 0);
+        while plain.cache().len(0) < context {
+            step += 1;
+            let seq = usize::from(step % 20 == 13);
+            let want = best(plain.append(seq, &[token], &go).unwrap());
+            let got = ahead.next_greedy(seq, token, &go).unwrap().unwrap();
+            assert_eq!(got, want, "batches of {batch}, step {step}");
+            token = if step % 11 == 10 { 100 + step } else { want };
+            if step % 16 == 9 && plain.cache().len(0) + 7 < context {
+                for session in [&mut plain, &mut ahead] {
+                    session.append(0, &begin[3..3 + 5], &go).unwrap();
+                }
+            }
+            // As far back as rings that have room for a batch of 512 still hold.
+            if step == 24 && batch == 512 {
+                let left = plain.cache().len(0) - 9;
+                assert_eq!([&mut plain, &mut ahead].map(|s| s.truncate(0, left)), [left; 2]);
+            }
+        }
+        assert_eq!(ahead.cache().len(0), context, "to the end of the context");
+        assert!(ahead.next_greedy(0, token, &go).is_err(), "and not beyond");
+    }
+}
+
+/// A device that fails while tokens of a group are given out, or between two groups.
+#[test]
+fn the_cpu_goes_on_within_a_group() {
+    let Some([..]) = both() else { return };
+    let model = demo(DType::Q4_0);
+    let cpu = SessionOptions { threads: Some(2), ..SessionOptions::default() };
+    let mut plain = Generator::new(Session::new(model.clone(), &cpu).unwrap());
+    let questions = ["Tell me a story.", "What is 3 + 4?"];
+    let want = questions.map(|q| answer(&mut plain, SamplingParams::greedy(), q, |_| {}));
+    assert!(want[0].len() > 12, "{want:?}");
+    // Groups end after 1, 2, 4, 8 and 12 tokens.
+    for at in [4, 6, 7, 9] {
+        let device = told("subgroup,dot4,layers").expect("as above");
+        let tell: fn(&runtime::gpu::GpuError) = |failure| println!("{failure}");
+        let options = SessionOptions { on_gpu_failure: Some(tell), ..halves(&device) };
+        let mut shaken = Generator::new(whole_with(&model, options));
+        let fail = |pieces| {
+            if pieces == at {
+                device.lose();
+            }
+        };
+        let got = answer(&mut shaken, SamplingParams::greedy(), questions[0], fail);
+        assert_eq!(got, want[0], "lost at {at}");
+        let got = answer(&mut shaken, SamplingParams::greedy(), questions[1], |_| {});
+        assert_eq!(got, want[1], "after it was lost at {at}");
+        assert!(shaken.session().gpu().is_none());
+    }
 }

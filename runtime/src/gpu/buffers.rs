@@ -9,6 +9,7 @@ use super::device::Device;
 use super::error::GpuError;
 use super::prepare::Prepared;
 use super::region::Region;
+use super::slots::Slots;
 use crate::config::GemmaConfig;
 use crate::kv_cache::{KvCache, KvType};
 
@@ -52,6 +53,8 @@ pub(super) struct Buffers {
     pub(super) angles: wgpu::Buffer,
     /// By [`Which`].
     pub(super) rows: [wgpu::Buffer; 2],
+    /// In place of both, where tokens are sent several at a time.
+    pub(super) slots: Slots,
     /// By [`Which`].
     pub(super) x: [wgpu::Buffer; 2],
     /// One row of x: where it goes from a layer's first half to its second, where norms are made
@@ -128,6 +131,7 @@ impl Buffers {
             tokens: floats("tokens", 1),
             angles: floats("angles", 2 * c.head_dim),
             rows: [0, 1].map(|_| floats("rows", size_of::<Row>() / 4)),
+            slots: Slots::new(device, c.head_dim),
             x: [0, 1].map(|_| floats("x", w.hidden)),
             x_between: device.storage("x between", (w.hidden * 4) as u64),
             pass: [0, 1].map(|_| [0, 1].map(|_| pass())),

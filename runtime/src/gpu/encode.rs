@@ -37,6 +37,8 @@ pub(super) struct Encoder<'a> {
     left: bool,
     /// Stretches of layers are one dispatch each: of a single row whose logits are wanted.
     whole: Option<&'a Whole>,
+    /// Where that row is, if it is one of several tokens that are sent together.
+    pub(super) slot: Option<usize>,
     /// Where copies of the residual stream go.
     tap: Option<&'a wgpu::Buffer>,
     work: f64,
@@ -66,6 +68,7 @@ impl<'a> Encoder<'a> {
             config,
             encoder: gpu.device.device.create_command_encoder(&Default::default()),
             pass: None,
+            slot: None,
             counts: shape.counts,
             which: Which::All,
             together: shape.together,
@@ -148,17 +151,17 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Has the number of stretches of layers that came through copied to `to`, if those are one dispatch
-    /// each; returns what it should be.
-    pub(super) fn copy_finished(&mut self, to: &wgpu::Buffer, at: u64) -> Option<u32> {
+    /// Has the number of stretches of layers that came through copied to where [`Gpu::came_through`] reads
+    /// it, if those are one dispatch each; returns what it should be.
+    pub(super) fn note_finished(&mut self) -> Option<u32> {
         let whole = self.whole?;
         self.end_pass();
-        Some(whole.copy(&self.gpu.buffers, &mut self.encoder, to, at))
+        Some(whole.copy(&self.gpu.buffers, &mut self.encoder))
     }
 
-    /// The same, to where [`Gpu::came_through`] reads it.
-    pub(super) fn note_finished(&mut self) -> Option<u32> {
-        self.copy_finished(&self.whole?.staging, 0)
+    /// What that number should be.
+    pub(super) fn expected(&self) -> Option<u32> {
+        self.whole.map(Whole::expected)
     }
 
     pub(super) fn end_pass(&mut self) {
@@ -236,7 +239,7 @@ impl Backend for Encoder<'_> {
         if let Some(stretch) = first {
             let stretch = stretch.whole.as_ref().expect("all layers have one");
             let workgroups = self.gpu.device.crowded(stretch.workgroups(whole.at_once));
-            self.op(&stretch.op, [workgroups as usize, 1, 1]);
+            self.op(stretch.of(self.slot), [workgroups as usize, 1, 1]);
             whole.count();
         }
         true

@@ -28,6 +28,7 @@ mod planes;
 mod prepare;
 mod profile;
 mod region;
+mod slots;
 mod stretch;
 #[cfg(test)]
 mod tests;
@@ -253,7 +254,8 @@ impl Gpu {
         self.whole.as_ref().is_some_and(|whole| whole.used)
     }
 
-    /// Dispatches of the last pass: what a token costs besides reading its weights.
+    /// Dispatches of the last pass, or of the last token where several were sent together: what a token
+    /// costs besides reading its weights.
     pub fn dispatches(&self) -> usize {
         self.dispatches
     }

@@ -126,6 +126,57 @@ impl Gpu {
         self.buffers.head_pass.send(&self.device.queue, pass);
     }
 
+    /// Cosines and sines of a position, `[2 tables, head_dim]`.
+    fn angles(&self, c: &GemmaConfig, pos: usize, out: &mut [f32]) {
+        for (rope, out) in self.ropes.iter().zip(out.chunks_exact_mut(c.head_dim)) {
+            angles_at(rope, pos, out);
+        }
+    }
+
+    /// Parts of attention over `rows`, for layers of a kind.
+    fn splits(&self, c: &GemmaConfig, rows: &[Row], kind: usize) -> u32 {
+        // A single global layer that is whole has as many as the others (`WholeLayer::phases`).
+        let lone =
+            self.has_whole_layers() && c.layers.iter().filter(|l| l.window.is_none()).count() == 1;
+        split(c, rows, if lone { 0 } else { kind })
+    }
+
+    /// Sends what the device needs to know of `n` tokens that follow each other, from `first` on, where
+    /// layers are whole; which token that one is unless the device has `chained` it to what was before.
+    pub(super) fn send_slots(
+        &self,
+        model: &Model,
+        first: crate::batch::Row,
+        n: usize,
+        chained: bool,
+    ) -> Shape {
+        let (c, b, queue) = (model.config(), &self.buffers, &self.device.queue);
+        if !chained {
+            queue.write_buffer(&b.tokens, 0, bytemuck::bytes_of(&first.token));
+        }
+        let token = |slot: usize| {
+            let pos = first.pos + slot;
+            let mut angles = vec![0.0; 2 * c.head_dim];
+            self.angles(c, pos, &mut angles);
+            let row = Row {
+                seq: first.seq as u32,
+                pos: pos as u32,
+                end: pos as u32 + 1,
+                place: slot as u32,
+            };
+            (row, angles)
+        };
+        let tokens: Vec<_> = (0..n).map(token).collect();
+        b.slots.send(queue, &tokens);
+        // All of them have their attention in as many parts as the last one.
+        let last = [tokens[n - 1].0];
+        let splits = [0, 1].map(|kind| self.splits(c, &last, kind));
+        for (pass, splits) in b.pass[Which::All as usize].iter().zip(splits) {
+            pass.send(queue, Pass { n: 1, splits, ..Default::default() });
+        }
+        Shape { counts: [1, 1], together: true, causal: true, splits: [splits; 2] }
+    }
+
     /// Sends what the device needs to know of a batch; not its tokens where the device has them.
     pub(super) fn send(&self, model: &Model, batch: &Batch, with_tokens: bool) -> Shape {
         let (c, b, queue) = (model.config(), &self.buffers, &self.device.queue);
@@ -148,11 +199,7 @@ impl Gpu {
             queue.write_buffer(&b.x[0], at, bytemuck::cast_slice(&x));
         }
         let mut angles = vec![0.0; n * 2 * c.head_dim];
-        let of_row = |(row, out): (&crate::batch::Row, &mut [f32])| {
-            for (rope, out) in self.ropes.iter().zip(out.chunks_exact_mut(c.head_dim)) {
-                angles_at(rope, row.pos, out);
-            }
-        };
+        let of_row = |(row, out): (&crate::batch::Row, &mut [f32])| self.angles(c, row.pos, out);
         match n {
             1 => of_row((&batch.rows[0], &mut angles)),
             _ => batch
@@ -173,15 +220,12 @@ impl Gpu {
         };
         let rows =
             [(0..n).map(row).collect::<Vec<_>>(), batch.wanted.iter().map(|&i| row(i)).collect()];
-        let lone = self.whole.as_ref().is_some_and(|whole| whole.used)
-            && c.layers.iter().filter(|l| l.window.is_none()).count() == 1;
         let mut splits = [[1; 2]; 2];
         for which in [Which::All, Which::Wanted] {
             let (rows, which) = (&rows[which as usize], which as usize);
             queue.write_buffer(&b.rows[which], 0, bytemuck::cast_slice(rows));
             for (kind, splits) in splits[which].iter_mut().enumerate() {
-                // A single global layer that is whole has as many as the others (`WholeLayer::phases`).
-                *splits = split(c, rows, if lone { 0 } else { kind });
+                *splits = self.splits(c, rows, kind);
                 let n = rows.len() as u32;
                 let pass = Pass { n, splits: *splits, ..Default::default() };
                 b.pass[which][kind].send(queue, pass);

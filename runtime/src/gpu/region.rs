@@ -44,6 +44,11 @@ impl Region {
         Region { buffer: buffer.clone(), offset, bytes }
     }
 
+    /// Fills `to` with its beginning.
+    pub(super) fn copy(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer) {
+        encoder.copy_buffer_to_buffer(&self.buffer, self.offset, to, 0, to.size());
+    }
+
     /// Sends `data` to where it is `at` bytes from the beginning on.
     pub(super) fn write(&self, device: &Device, at: u64, data: &[u8]) {
         debug_assert!(at + data.len() as u64 <= self.bytes);

@@ -11,9 +11,11 @@ use shaders::params::{Stage, Whole as WholeParams};
 use shaders::{Attention, LayerMatrix, Many, Messages, WholeLayer};
 
 use super::buffers::{Buffers, Which, cache_format, device_slots};
+use super::device::Device;
 use super::layer::Maker;
 use super::ops::{NormOps, Op};
-use super::region::Bound;
+use super::region::{Bound, Region};
+use super::slots::Slots;
 use super::stretch::{Homes, Shape, Stretch};
 use super::{Gpu, GpuError};
 use crate::batch::{Batch, Row};
@@ -28,7 +30,9 @@ pub(super) struct StretchOps {
 
 /// A stretch in one dispatch.
 pub(super) struct WholeOp {
-    pub(super) op: Op,
+    op: Op,
+    /// The same for the token of each slot.
+    slots: Vec<Op>,
     /// Finds out how many workgroups of it run at the same time.
     probe: Op,
     shape: WholeLayer,
@@ -103,7 +107,7 @@ impl WholeOp {
         let plan = device.floats("plan", bytemuck::cast_slice(&plan));
         let bytes = shape.message_bytes() as u64;
         let messages = b.messages.get_or_init(|| device.storage("messages", bytes));
-        let op = |probe| {
+        let op = |probe, row: &dyn Bound, angles: &dyn Bound| {
             let w = device.uniform(&WholeParams {
                 cols: c.hidden as u32,
                 layers: layers.len() as u32,
@@ -116,13 +120,25 @@ impl WholeOp {
             });
             let [sliding, global] = &b.pass[Which::All as usize];
             let mut buffers: Vec<&dyn Bound> =
-                vec![&w, sliding, global, &plan, &b.rows[0], &b.angles, &norms, &b.x[0], &b.o];
+                vec![&w, sliding, global, &plan, row, angles, &norms, &b.x[0], &b.o];
             buffers.push(messages);
             let planes = homes.cache.iter().chain(homes.planes.as_flattened());
             buffers.extend(planes.map(|buffer| buffer as &dyn Bound));
             Op::new(device, &kernel, &buffers)
         };
-        Ok(WholeOp { op: op(0), probe: op(1), shape, subgroup })
+        let slot = |i| op(0, &b.slots.row(i), &b.slots.angles(i));
+        Ok(WholeOp {
+            op: op(0, &b.rows[0], &b.angles),
+            slots: (0..Slots::MOST).map(slot).collect(),
+            probe: op(1, &b.rows[0], &b.angles),
+            shape,
+            subgroup,
+        })
+    }
+
+    /// For the row of a pass, or the one in a slot.
+    pub(super) fn of(&self, slot: Option<usize>) -> &Op {
+        slot.map_or(&self.op, |slot| &self.slots[slot])
     }
 
     /// How many workgroups it is sent in where so many run at the same time.
@@ -172,14 +188,14 @@ fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLa
 impl Whole {
     /// Copies how many stretches have come through to where it is read, from a pass that was just encoded;
     /// returns how many there should be.
-    pub(super) fn copy(
-        &self,
-        buffers: &Buffers,
-        encoder: &mut wgpu::CommandEncoder,
-        to: &wgpu::Buffer,
-        at: u64,
-    ) -> u32 {
-        encoder.copy_buffer_to_buffer(messages(buffers), word(Messages::FINISHED), to, at, 4);
+    pub(super) fn copy(&self, buffers: &Buffers, encoder: &mut wgpu::CommandEncoder) -> u32 {
+        let from = word(Messages::FINISHED);
+        encoder.copy_buffer_to_buffer(messages(buffers), from, &self.staging, 0, 4);
+        self.expected()
+    }
+
+    /// How many should have come through once all that was encoded is done.
+    pub(super) fn expected(&self) -> u32 {
         self.sent.load(Ordering::Relaxed)
     }
 
@@ -251,7 +267,7 @@ impl Gpu {
         let mut shortest = Duration::MAX;
         for pos in 1..4 {
             let start = Instant::now();
-            self.next_greedy(model, one_row(model, pos).1, false)?;
+            self.next_greedy(model, one_row(model, pos).1, 0)?;
             shortest = shortest.min(start.elapsed());
         }
         Ok(shortest)
@@ -303,6 +319,17 @@ impl Gpu {
             tell(&note);
         }
         self.notes.push(note);
+    }
+}
+
+/// Where the number of stretches that came through is found, where layers may be whole, and after it the
+/// tokens that were chosen.
+pub(super) fn finished(device: &Device, buffers: &Buffers) -> Region {
+    const { assert!(Slots::MOST <= Messages::MOST_CHOSEN) };
+    let bytes = word(1 + Slots::MOST);
+    match buffers.messages.get() {
+        Some(messages) => Region::of(messages, word(Messages::FINISHED), bytes),
+        None => Region::new(device, "chosen", bytes),
     }
 }
 

@@ -21,11 +21,14 @@ impl Session {
     ) -> Result<Option<u32>, RuntimeError> {
         #[cfg(feature = "gpu")]
         if let Some(row) = self.one_more(seq, token)? {
-            let more = row.pos + 1 < self.cache.context();
-            // The position after this one is stored as well, for now.
-            self.cache.set_len(seq, row.pos + 1 + usize::from(more));
-            self.cache.set_len(seq, row.pos + 1);
-            let next = self.gpu.as_mut().map(|gpu| gpu.next_greedy(&self.model, row, more));
+            let len = row.pos + 1;
+            let next = self.gpu.as_mut().map(|gpu| {
+                // Positions after this one may be stored as well, for now.
+                let ahead = self.cache.spare(len).min(gpu.most_ahead());
+                self.cache.set_len(seq, len + ahead);
+                self.cache.set_len(seq, len);
+                gpu.next_greedy(&self.model, row, ahead)
+            });
             return self.settle(next, cancel);
         }
         let _ = (seq, token, cancel);
