@@ -9,6 +9,8 @@ use Access::{Read, Uniform, Write};
 /// Blocks of 32 as bytes.
 pub(crate) const INT8: &str = include_str!("../wgsl/int8.wgsl");
 pub(crate) const MATH: &str = include_str!("../wgsl/math.wgsl");
+/// Which of two values is larger.
+pub(crate) const BETTER: &str = include_str!("../wgsl/better.wgsl");
 
 /// The planes of a matrix and the functions that decode them. Its bindings come last.
 pub(crate) fn weights(parts: Parts, format: Format) -> Parts {
@@ -140,20 +142,24 @@ pub fn argmax() -> Kernel {
         .bind("p", Uniform, "Norm")
         .bind("x", Read, "array<f32>")
         .bind("best", Write, "array<vec2<u32>>")
+        .snippet("", BETTER)
         .snippet("", include_str!("../wgsl/best.wgsl"))
         .kernel(include_str!("../wgsl/argmax.wgsl"))
 }
 
-/// The largest of what [`argmax`] found: its index becomes the first of `tokens`, and that of `chosen`
+/// The largest of the `count` items that [`argmax`] or [`Matmul::one_best`](crate::Matmul::one_best) found: its
+/// index becomes the first of `tokens`, and that of `chosen`
 /// which the row's place says, the first word of which is left to
 /// [`Messages::FINISHED`](crate::Messages::FINISHED).
-pub fn argmax_last() -> Kernel {
+pub fn argmax_last(count: usize) -> Kernel {
     Parts::new("argmax_last")
+        .u32("COUNT", count)
         .definition(Row::WGSL)
         .bind("best", Read, "array<vec2<u32>>")
         .bind("tokens", Write, "array<u32>")
         .bind("rows", Read, "array<Row>")
         .bind("chosen", Write, "array<u32>")
+        .snippet("", BETTER)
         .snippet("", include_str!("../wgsl/best.wgsl"))
         .kernel(include_str!("../wgsl/argmax_last.wgsl"))
 }

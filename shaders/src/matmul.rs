@@ -2,7 +2,7 @@
 
 use crate::compose::{Access, Kernel, Needs, Parts};
 use crate::format::Format;
-use crate::kernels::{INT8, MATH, weights};
+use crate::kernels::{BETTER, INT8, MATH, weights};
 use crate::params::{Mat, Norm, Pass};
 use crate::reduce::Reduce;
 use Access::{Read, Uniform, Write};
@@ -202,6 +202,11 @@ impl Few {
         sizes.into_iter().find(enough).unwrap_or(sizes[2])
     }
 
+    /// For [`Matmul::one_best`]: workgroups so large that they leave little.
+    pub fn best(rows: usize, pieces: usize) -> Self {
+        Few { workgroup: 256, ..Few::new(1, rows, pieces) }
+    }
+
     /// Bytes of workgroup memory of [`Matmul::one_normed`], for weights that lie in `format`.
     pub fn normed_bytes(self, format: Format) -> usize {
         let cols = self.pieces * format.piece();
@@ -268,6 +273,26 @@ impl Matmul {
         let parts = few.parts("matvec_int8", false);
         let parts = products(self.ends(parts, Some(Prepare::Int8)), self.format);
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
+    }
+
+    /// For one row of x, in bytes with `int8`: of the results of each workgroup only the largest is left, with
+    /// its row.
+    pub fn one_best(self, few: Few, int8: bool, reduce: Reduce) -> Kernel {
+        let (name, text) = match int8 {
+            true => ("matvec_int8", include_str!("../wgsl/matvec_int8.wgsl")),
+            false => ("matvec", include_str!("../wgsl/matvec.wgsl")),
+        };
+        let parts = few.parts(name, !int8 && self.format.scaled());
+        let parts =
+            Self::x(parts, int8.then_some(Prepare::Int8)).bind("best", Write, "array<vec2<u32>>");
+        let parts = weights(parts, self.format).snippet("", MATH).snippet("", BETTER);
+        let parts = if int8 { products(parts, self.format) } else { parts };
+        let parts = match self.output {
+            Output::Softcap => parts.snippet("capped", "const CAPPED = true;\n"),
+            _ => parts.snippet("not_capped", "const CAPPED = false;\n"),
+        };
+        let parts = parts.snippet("best", include_str!("../wgsl/output_best.wgsl"));
+        reduce.groups(parts.snippet("", SHARE_OUT)).kernel(text)
     }
 
     /// As [`Matmul::few_int8`] for one row of x and [`Output::Glu`], whose results are left in bytes:
@@ -380,12 +405,18 @@ impl Matmul {
     /// Binds x, in the form that it was prepared in, y and the weights.
     fn ends(self, parts: Parts, prepared: Option<Prepare>) -> Parts {
         let (name, output) = self.output.wgsl();
+        let parts = Self::x(parts, prepared).bind("y", Write, "array<f32>");
+        weights(parts, self.format).snippet("", MATH).snippet(name, output)
+    }
+
+    /// Binds x, in the form that it was prepared in.
+    fn x(parts: Parts, prepared: Option<Prepare>) -> Parts {
         let parts = parts
             .definition(Mat::WGSL)
             .definition(Pass::WGSL)
             .bind("p", Uniform, "Mat")
             .bind("batch", Uniform, "Pass");
-        let parts = match prepared {
+        match prepared {
             None => parts.bind("x", Read, "array<vec4<f32>>"),
             Some(Prepare::Int8) => {
                 parts.bind("x", Read, "array<vec4<u32>>").bind("x_scales", Read, "array<vec2<f32>>")
@@ -393,8 +424,6 @@ impl Matmul {
             Some(Prepare::Half) => {
                 parts.bind("x", Read, "array<vec4<f16>>").bind("x_scales", Read, "array<f32>")
             }
-        };
-        let parts = parts.bind("y", Write, "array<f32>");
-        weights(parts, self.format).snippet("", MATH).snippet(name, output)
+        }
     }
 }

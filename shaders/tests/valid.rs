@@ -5,7 +5,7 @@ use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFl
 
 /// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
 fn all() -> Vec<Kernel> {
-    let mut out = vec![gather(), argmax(), argmax_last(), copy()];
+    let mut out = vec![gather(), argmax(), argmax_last(256), copy()];
     out.push(layer_norm());
     out.extend(Finish::ALL.map(Finish::kernel));
     out.extend([Top::Logits, Top::Again].map(Top::kernel));
@@ -27,6 +27,14 @@ fn all() -> Vec<Kernel> {
                     out.push(matmul.few(few, reduce));
                     if format.scaled() {
                         out.push(matmul.few_int8(few, reduce));
+                    }
+                }
+                if tokens == 1 && output != Output::Glu {
+                    for few in [(2, 3), (1 << 18, 320)].map(|(r, p)| Few::best(r, p)) {
+                        out.push(matmul.one_best(few, false, reduce));
+                        if format.scaled() {
+                            out.push(matmul.one_best(few, true, reduce));
+                        }
                     }
                 }
                 if format.scaled() && tokens == 1 && output == Output::Plain {

@@ -2,7 +2,7 @@
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) i: u32) {
-    var mine = vec2<u32>(bitcast<u32>(-3.4e38), 0u);
+    var mine = vec2<u32>(LEAST, 0u);
     for (var c = workgroup.x * 256u + i; c < p.cols; c += 65536u) {
         mine = better(mine, vec2<u32>(bitcast<u32>(x[c]), c));
     }

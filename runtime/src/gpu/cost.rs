@@ -62,8 +62,11 @@ impl TokenCost {
         cost.weights += device_bytes(&[&weights.output]);
         cost.dispatches += shards(&[&weights.embed], max_binding);
         cost.dispatches += shards(&[&weights.output], max_binding);
-        // The last norm and the two steps to the likeliest token; before, the rows that are wanted.
-        cost.dispatches += together.layers.map_or(4, |n| n + 3);
+        // The likeliest token, of what the head left of its one shard or of all logits, in two steps.
+        let one = shards(&[&weights.output], max_binding) == 1;
+        cost.dispatches += if one { 1 } else { 2 };
+        // The last norm; before, the rows that are wanted.
+        cost.dispatches += together.layers.map_or(2, |n| n + 1);
         cost
     }
 }
@@ -99,20 +102,20 @@ mod tests {
         let together = Together { rope: true, norms: true, layers: None };
         let whole = Together { layers: Some(1), ..together };
         for (name, dtype, weights, [near, far, small, best, one], [f16, q8]) in [
-            ("gemma-3-1b", q4_0, 713_355_264, [214, 240, 218, 138, 6], [45_088_768, 23_953_408]),
-            ("gemma-3-1b", q8_0, 1_062_236_160, [214, 240, 218, 138, 6], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q4_0, 713_355_264, [213, 239, 218, 137, 5], [45_088_768, 23_953_408]),
+            ("gemma-3-1b", q8_0, 1_062_236_160, [213, 239, 218, 137, 5], [45_088_768, 23_953_408]),
             (
                 "gemma-3-4b",
                 q4_0,
                 2_518_067_200,
-                [278, 312, 288, 178, 6],
+                [277, 311, 288, 177, 5],
                 [289_406_976, 153_747_456],
             ),
             (
                 "gemma-3-4b",
                 q8_0,
                 4_122_388_480,
-                [278, 312, 288, 178, 6],
+                [277, 311, 288, 177, 5],
                 [289_406_976, 153_747_456],
             ),
         ] {

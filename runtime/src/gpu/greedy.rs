@@ -10,7 +10,7 @@ use shaders::params::Norm;
 use super::buffers::Buffers;
 use super::device::Device;
 use super::encode::Encoder;
-use super::ops::Op;
+use super::ops::{BestOp, Op};
 use super::region::Region;
 use super::slots::Slots;
 use super::whole::finished;
@@ -21,8 +21,9 @@ use crate::model::Model;
 
 /// What choosing tokens takes.
 pub(super) struct Greedy {
-    /// The best of each of 256 parts, then of these: for the row of a pass, or the one in a slot.
-    parts: Op,
+    /// The head, and the best of some of its rows each.
+    parts: Parts,
+    /// The best of these: for the row of a pass, or the one in a slot.
     last: Op,
     slots: Vec<Op>,
     /// How many stretches of layers came through, then the tokens that were chosen.
@@ -39,6 +40,14 @@ pub(super) struct Greedy {
     pace: Option<Duration>,
 }
 
+/// How the first step is made.
+enum Parts {
+    /// By the head itself.
+    Head(BestOp),
+    /// By 256 workgroups, from its logits.
+    Logits(Op),
+}
+
 /// The passes of tokens that follow each other, sent before they were asked for.
 struct Group {
     /// Position of the first.
@@ -53,15 +62,26 @@ struct Group {
 }
 
 impl Greedy {
-    pub(super) fn new(device: &Device, b: &Buffers, vocab: usize) -> Self {
-        let p = device.uniform(&Norm { cols: vocab as u32, ..Default::default() });
-        let best = device.storage("best", 256 * 8);
+    /// `head` is the head where it can leave the best of each of its workgroups.
+    pub(super) fn new(device: &Device, b: &Buffers, vocab: usize, head: Option<BestOp>) -> Self {
+        let (parts, count, best) = match head {
+            Some(head) => {
+                let (count, best) = (head.workgroups, head.best.clone());
+                (Parts::Head(head), count, best)
+            }
+            None => {
+                let p = device.uniform(&Norm { cols: vocab as u32, ..Default::default() });
+                let best = device.storage("best", 256 * 8);
+                let op = Op::new(device, &shaders::argmax(), &[&p, &b.logits, &best]);
+                (Parts::Logits(op), 256, best)
+            }
+        };
         let chosen = finished(device, b);
-        let last = shaders::argmax_last();
+        let last = shaders::argmax_last(count);
         let of_slot =
             |slot| Op::new(device, &last, &[&best, &b.tokens, &b.slots.row(slot), &chosen]);
         Greedy {
-            parts: Op::new(device, &shaders::argmax(), &[&p, &b.logits, &best]),
+            parts,
             last: Op::new(device, &last, &[&best, &b.tokens, &b.rows[0], &chosen]),
             slots: (0..Slots::MOST).map(of_slot).collect(),
             chosen,
@@ -185,8 +205,13 @@ impl Gpu {
             before = encoder.dispatches;
             encoder.slot = whole.then_some(slot);
             forward(&mut encoder, model.weights());
-            encoder.multiply(self.head.as_ref().expect("the whole model is here"), 1);
-            encoder.op(&greedy.parts, [256, 1, 1]);
+            match &greedy.parts {
+                Parts::Head(head) => encoder.op(&head.op, [head.workgroups, 1, 1]),
+                Parts::Logits(parts) => {
+                    encoder.multiply(self.head.as_ref().expect("the whole model is here"), 1);
+                    encoder.op(parts, [256, 1, 1]);
+                }
+            }
             encoder.op(if whole { &greedy.slots[slot] } else { &greedy.last }, [1, 1, 1]);
         }
         encoder.end_pass();

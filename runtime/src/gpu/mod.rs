@@ -57,7 +57,7 @@ use greedy::Greedy;
 pub use kept::pipeline_folder;
 use layer::{DeviceLayer, Maker};
 use matrix::{DeviceMatrix, Stack};
-use ops::{Ends, InBytes, MatOp, NormOps, Op};
+use ops::{BestOp, Ends, InBytes, MatOp, NormOps, Op};
 pub use profile::KernelTime;
 use region::Bound;
 use stretch::Stretch;
@@ -188,12 +188,12 @@ impl Gpu {
         let p = device.uniform(&maker.norm_params());
         let ends: [&dyn Bound; 4] = [&p, &buffers.rows[1], &buffers.x[0], &buffers.x[1]];
         let gather = Op::new(&device, &shaders::gather(), &ends);
-        let (embed, head) = match all {
+        let (embed, head, best) = match all {
             true => vocabulary(&device, model, &buffers)?,
-            false => (Vec::new(), None),
+            false => (Vec::new(), None, None),
         };
         let notes = device.doubt().map(str::to_owned).into_iter().chain(notes(model, n)).collect();
-        let greedy = Greedy::new(&device, &buffers, weights.vocab());
+        let greedy = Greedy::new(&device, &buffers, weights.vocab(), best);
         let after_all = maker.norm(Which::All, post, Some(&weights.output_norm));
         device.wait()?;
         tell(total, total);
@@ -273,12 +273,12 @@ fn layer_bytes(l: &Layer) -> usize {
     [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].iter().map(|w| w.bytes.len()).sum()
 }
 
-/// The embedding and the head, which may be one matrix.
+/// The embedding and the head, which may be one matrix; the head as greedy decoding wants it.
 fn vocabulary(
     device: &Device,
     model: &Model,
     b: &Buffers,
-) -> Result<(Vec<Op>, Option<MatOp>), GpuError> {
+) -> Result<(Vec<Op>, Option<MatOp>, Option<BestOp>), GpuError> {
     let (c, weights) = (model.config(), model.weights());
     let upload = |m| DeviceMatrix::upload(device, model.bytes(), &[m], Stack::After);
     let embed = upload(&weights.embed)?;
@@ -286,8 +286,8 @@ fn vocabulary(
         true => None,
         false => Some(upload(&weights.output)?),
     };
-    let head = head(device, b, c, output.as_ref().unwrap_or(&embed), weights.vocab());
-    Ok((embed_ops(device, b, c, &embed), Some(head)))
+    let (head, best) = head(device, b, c, output.as_ref().unwrap_or(&embed), weights.vocab());
+    Ok((embed_ops(device, b, c, &embed), Some(head), best))
 }
 
 fn embed_ops(device: &Device, b: &Buffers, c: &GemmaConfig, matrix: &DeviceMatrix) -> Vec<Op> {
@@ -314,7 +314,7 @@ fn head(
     c: &GemmaConfig,
     matrix: &DeviceMatrix,
     vocab: usize,
-) -> MatOp {
+) -> (MatOp, Option<BestOp>) {
     let ends = Ends {
         pass: &b.head_pass,
         x: &b.h,
@@ -326,5 +326,7 @@ fn head(
         y_bytes: None,
     };
     let output = if c.final_softcap.is_some() { Output::Softcap } else { Output::Plain };
-    MatOp::new(device, matrix, output, c.final_softcap.unwrap_or(0.0), &ends)
+    let head = MatOp::new(device, matrix, output, c.final_softcap.unwrap_or(0.0), &ends);
+    let best = head.best(device, matrix, &ends);
+    (head, best)
 }

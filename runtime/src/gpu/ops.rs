@@ -91,6 +91,14 @@ pub(super) struct NormedOp {
     pub(super) workgroups: usize,
 }
 
+/// A matmul of one row that leaves the best result of each workgroup.
+pub(super) struct BestOp {
+    pub(super) op: Op,
+    pub(super) workgroups: usize,
+    /// Where it leaves them: a value and its row each.
+    pub(super) best: wgpu::Buffer,
+}
+
 /// A shard with the buffers of a matmul, for few rows and for many.
 struct BoundShard {
     rows: usize,
@@ -210,6 +218,35 @@ impl MatOp {
         let kernel = self.matmul.one_normed(few, norm.post.is_some(), to_int8);
         let workgroups = shard.rows.div_ceil(few.workgroup_rows());
         Some(NormedOp { op: Op::new(device, &kernel, &buffers), workgroups })
+    }
+
+    /// For one row of x, which is there as it is multiplied: of the results of each workgroup only the best is
+    /// left. `None` where the matrix is in shards.
+    pub(super) fn best(
+        &self,
+        device: &Device,
+        matrix: &DeviceMatrix,
+        ends: &Ends<'_>,
+    ) -> Option<BestOp> {
+        let int8 = self.ways[0] == Many::Int8;
+        let there = self.prepare[0].is_none() || (int8 && self.in_bytes == InBytes::Always);
+        let [shard] = &matrix.shards[..] else { return None };
+        if !there {
+            return None;
+        }
+        let few = Few::best(shard.rows, self.few.pieces);
+        let workgroups = shard.rows.div_ceil(few.workgroup_rows());
+        let best = device.storage("best", workgroups as u64 * 8);
+        let mut buffers: Vec<&dyn Bound> = vec![&self.shards[0].p, ends.pass];
+        match ends.prepared.filter(|_| int8) {
+            Some(prepared) => buffers.extend(prepared.bound()),
+            None => buffers.push(ends.x),
+        }
+        buffers.push(&best);
+        buffers.extend(shard.planes());
+        let kernel = self.matmul.one_best(few, int8, device.features.reduce());
+        let op = Op::new(device, &kernel, &buffers);
+        Some(BestOp { op, workgroups, best })
     }
 
     /// Is one row of the results left in bytes?
