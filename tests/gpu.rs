@@ -380,17 +380,18 @@ fn a_token_costs_at_most_eight_dispatches_a_layer() {
     session.append(0, &[7u32][..], &go).unwrap();
     let layers = model.config().layers.len();
     assert_eq!(session.gpu().unwrap().dispatches(), 8 * layers + 4);
-    // Choosing the token there as well costs one, and that is what is counted without running it.
+    // Choosing the token there as well costs one, and saves looking up what the next one is made of; that is
+    // what is counted without running it.
     session.next_greedy(0, 8, &go).unwrap().expect("the whole model is there");
     let gpu = session.gpu().unwrap();
-    assert_eq!(gpu.dispatches(), 8 * layers + 5);
-    assert_eq!(gpu.cost(&model, 4).unwrap().dispatches, 8 * layers + 5);
+    assert_eq!(gpu.dispatches(), 8 * layers + 4);
+    assert_eq!(gpu.cost(&model, 4).unwrap().dispatches, 8 * layers + 4);
     // The last pass is that of the position after, sent ahead. There attention is in parts.
     let many: Vec<u32> = (0..200).map(|i| 4 + i % 50).collect();
     session.append(0, &many, &go).unwrap();
     session.next_greedy(0, 8, &go).unwrap().expect("as before");
     let gpu = session.gpu().unwrap();
-    assert!(gpu.dispatches() > 8 * layers + 5);
+    assert!(gpu.dispatches() > 8 * layers + 4);
     assert_eq!(gpu.cost(&model, 206).unwrap().dispatches, gpu.dispatches());
     // Where there are subgroups and products of bytes, and the cache is f16, it is five: the norms go
     // with the matmuls after them, except in the last layer, rotation with attention.
@@ -405,6 +406,6 @@ fn a_token_costs_at_most_eight_dispatches_a_layer() {
     let mut session = Session::new(model.clone(), &options).unwrap();
     session.next_greedy(0, 8, &go).unwrap().expect("the whole model is there");
     let gpu = session.gpu().unwrap();
-    assert_eq!(gpu.dispatches(), 5 * layers + 2 + 5);
+    assert_eq!(gpu.dispatches(), 5 * layers + 2 + 4);
     assert_eq!(gpu.cost(&model, 0).unwrap().dispatches, gpu.dispatches());
 }

@@ -25,11 +25,16 @@ pub(crate) fn weights(parts: Parts, format: Format) -> Parts {
 /// Rows of an embedding, decoded and scaled: x.
 pub fn embed(format: Format) -> Kernel {
     let parts = Parts::new("embed")
+        .u32("WORKGROUP", 64)
         .definition(Mat::WGSL)
         .bind("p", Uniform, "Mat")
         .bind("tokens", Read, "array<u32>")
         .bind("x", Write, "array<vec4<f32>>");
-    weights(parts, format).kernel(include_str!("../wgsl/embed.wgsl"))
+    embed_row(parts, format).kernel(include_str!("../wgsl/embed.wgsl"))
+}
+
+fn embed_row(parts: Parts, format: Format) -> Parts {
+    weights(parts, format).snippet("", include_str!("../wgsl/embed_row.wgsl"))
 }
 
 /// What a [`norm`] leaves.
@@ -148,11 +153,12 @@ pub fn argmax() -> Kernel {
 }
 
 /// The largest of the `count` items that [`argmax`] or [`Matmul::one_best`](crate::Matmul::one_best) found: its
-/// index becomes the first of `tokens`, and that of `chosen`
-/// which the row's place says, the first word of which is left to
-/// [`Messages::FINISHED`](crate::Messages::FINISHED).
-pub fn argmax_last(count: usize) -> Kernel {
-    Parts::new("argmax_last")
+/// index becomes the first of `tokens`, and that of `chosen` which the row's place says, the first word of
+/// which is left to [`Messages::FINISHED`](crate::Messages::FINISHED). With `embedding` the first row of x
+/// becomes that token's, as [`embed`] makes it.
+pub fn argmax_last(count: usize, embedding: Option<Format>) -> Kernel {
+    let parts = Parts::new("argmax_last")
+        .u32("WORKGROUP", 256)
         .u32("COUNT", count)
         .definition(Row::WGSL)
         .bind("best", Read, "array<vec2<u32>>")
@@ -160,6 +166,17 @@ pub fn argmax_last(count: usize) -> Kernel {
         .bind("rows", Read, "array<Row>")
         .bind("chosen", Write, "array<u32>")
         .snippet("", BETTER)
-        .snippet("", include_str!("../wgsl/best.wgsl"))
-        .kernel(include_str!("../wgsl/argmax_last.wgsl"))
+        .snippet("", include_str!("../wgsl/best.wgsl"));
+    let parts = match embedding {
+        Some(format) => {
+            let parts = parts.definition(Mat::WGSL).bind("p", Uniform, "Mat").bind(
+                "x",
+                Write,
+                "array<vec4<f32>>",
+            );
+            embed_row(parts, format)
+        }
+        None => parts.snippet("alone", include_str!("../wgsl/embed_nothing.wgsl")),
+    };
+    parts.kernel(include_str!("../wgsl/argmax_last.wgsl"))
 }

@@ -5,12 +5,13 @@ use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFl
 
 /// Every kernel, in every shape that a Gemma (or a test's small model) asks for.
 fn all() -> Vec<Kernel> {
-    let mut out = vec![gather(), argmax(), argmax_last(256), copy()];
+    let mut out = vec![gather(), argmax(), argmax_last(256, None), copy()];
     out.push(layer_norm());
     out.extend(Finish::ALL.map(Finish::kernel));
     out.extend([Top::Logits, Top::Again].map(Top::kernel));
     for format in Format::ALL {
         out.push(embed(format));
+        out.push(argmax_last(8192, Some(format)));
         for output in Output::ALL {
             let matmul = Matmul { format, output };
             let takes = |way: &&Many| match way {

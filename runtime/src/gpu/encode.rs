@@ -39,6 +39,8 @@ pub(super) struct Encoder<'a> {
     whole: Option<&'a Whole>,
     /// Where that row is, if it is one of several tokens that are sent together.
     pub(super) slot: Option<usize>,
+    /// Does x hold its embedding already?
+    pub(super) embedded: bool,
     /// Where copies of the residual stream go.
     tap: Option<&'a wgpu::Buffer>,
     work: f64,
@@ -69,6 +71,7 @@ impl<'a> Encoder<'a> {
             encoder: gpu.device.device.create_command_encoder(&Default::default()),
             pass: None,
             slot: None,
+            embedded: false,
             counts: shape.counts,
             which: Which::All,
             together: shape.together,
@@ -227,6 +230,9 @@ impl<'a> Encoder<'a> {
 impl Backend for Encoder<'_> {
     fn embed(&mut self) {
         let gpu = self.gpu;
+        if self.embedded {
+            return;
+        }
         for op in &gpu.embed {
             self.op(op, [self.n(), 1, 1]);
         }

@@ -10,8 +10,9 @@ use shaders::params::Norm;
 use super::buffers::Buffers;
 use super::device::Device;
 use super::encode::Encoder;
+use super::matrix::DeviceMatrix;
 use super::ops::{BestOp, Op};
-use super::region::Region;
+use super::region::{Bound, Region};
 use super::slots::Slots;
 use super::whole::finished;
 use super::{Gpu, GpuError};
@@ -26,6 +27,8 @@ pub(super) struct Greedy {
     /// The best of these: for the row of a pass, or the one in a slot.
     last: Op,
     slots: Vec<Op>,
+    /// Do these leave the embedding of the token that they found in x?
+    embeds: bool,
     /// How many stretches of layers came through, then the tokens that were chosen.
     chosen: Region,
     /// Two submissions may be on their way back.
@@ -38,6 +41,21 @@ pub(super) struct Greedy {
     ahead: Option<Group>,
     /// How long the last token took, where it is known.
     pace: Option<Duration>,
+}
+
+/// What greedy decoding makes of the head and of the embedding.
+#[derive(Default)]
+pub(super) struct GreedyEnds {
+    /// Where the head can leave the best of each of its workgroups.
+    pub(super) head: Option<BestOp>,
+    /// Where it is one shard.
+    pub(super) embedding: Option<Embedding>,
+}
+
+/// The embedding, with the parameters that it is read with.
+pub(super) struct Embedding {
+    pub(super) p: wgpu::Buffer,
+    pub(super) matrix: DeviceMatrix,
 }
 
 /// How the first step is made.
@@ -62,9 +80,8 @@ struct Group {
 }
 
 impl Greedy {
-    /// `head` is the head where it can leave the best of each of its workgroups.
-    pub(super) fn new(device: &Device, b: &Buffers, vocab: usize, head: Option<BestOp>) -> Self {
-        let (parts, count, best) = match head {
+    pub(super) fn new(device: &Device, b: &Buffers, vocab: usize, ends: GreedyEnds) -> Self {
+        let (parts, count, best) = match ends.head {
             Some(head) => {
                 let (count, best) = (head.workgroups, head.best.clone());
                 (Parts::Head(head), count, best)
@@ -77,13 +94,22 @@ impl Greedy {
             }
         };
         let chosen = finished(device, b);
-        let last = shaders::argmax_last(count);
-        let of_slot =
-            |slot| Op::new(device, &last, &[&best, &b.tokens, &b.slots.row(slot), &chosen]);
+        let embedding = ends.embedding.as_ref();
+        let kernel = shaders::argmax_last(count, embedding.map(|e| e.matrix.format()));
+        let last = |row: &dyn Bound| {
+            let mut buffers: Vec<&dyn Bound> = vec![&best, &b.tokens, row, &chosen];
+            if let Some(Embedding { p, matrix }) = embedding {
+                buffers.push(p);
+                buffers.push(&b.x[0]);
+                buffers.extend(matrix.shards[0].planes());
+            }
+            Op::new(device, &kernel, &buffers)
+        };
         Greedy {
             parts,
-            last: Op::new(device, &last, &[&best, &b.tokens, &b.rows[0], &chosen]),
-            slots: (0..Slots::MOST).map(of_slot).collect(),
+            last: last(&b.rows[0]),
+            slots: (0..Slots::MOST).map(|slot| last(&b.slots.row(slot))).collect(),
+            embeds: embedding.is_some(),
             chosen,
             staging: [0, 1].map(|_| device.staging((1 + Slots::MOST as u64) * 4)),
             read: VecDeque::new(),
@@ -204,6 +230,7 @@ impl Gpu {
         for slot in 0..count {
             before = encoder.dispatches;
             encoder.slot = whole.then_some(slot);
+            encoder.embedded = greedy.embeds && (chained || slot > 0);
             forward(&mut encoder, model.weights());
             match &greedy.parts {
                 Parts::Head(head) => encoder.op(&head.op, [head.workgroups, 1, 1]),

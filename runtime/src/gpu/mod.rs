@@ -53,10 +53,10 @@ pub use device::Device;
 pub use error::GpuError;
 pub use features::{Features, Offers};
 use fit::{fitting, notes};
-use greedy::Greedy;
+use greedy::{Embedding, Greedy, GreedyEnds};
 pub use kept::pipeline_folder;
 use layer::{DeviceLayer, Maker};
-use matrix::{DeviceMatrix, Stack};
+use matrix::{DeviceMatrix, Shard, Stack};
 use ops::{BestOp, Ends, InBytes, MatOp, NormOps, Op};
 pub use profile::KernelTime;
 use region::Bound;
@@ -188,12 +188,12 @@ impl Gpu {
         let p = device.uniform(&maker.norm_params());
         let ends: [&dyn Bound; 4] = [&p, &buffers.rows[1], &buffers.x[0], &buffers.x[1]];
         let gather = Op::new(&device, &shaders::gather(), &ends);
-        let (embed, head, best) = match all {
+        let (embed, head, ends) = match all {
             true => vocabulary(&device, model, &buffers)?,
-            false => (Vec::new(), None, None),
+            false => (Vec::new(), None, GreedyEnds::default()),
         };
         let notes = device.doubt().map(str::to_owned).into_iter().chain(notes(model, n)).collect();
-        let greedy = Greedy::new(&device, &buffers, weights.vocab(), best);
+        let greedy = Greedy::new(&device, &buffers, weights.vocab(), ends);
         let after_all = maker.norm(Which::All, post, Some(&weights.output_norm));
         device.wait()?;
         tell(total, total);
@@ -273,12 +273,12 @@ fn layer_bytes(l: &Layer) -> usize {
     [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].iter().map(|w| w.bytes.len()).sum()
 }
 
-/// The embedding and the head, which may be one matrix; the head as greedy decoding wants it.
+/// The embedding and the head, which may be one matrix; both as greedy decoding wants them.
 fn vocabulary(
     device: &Device,
     model: &Model,
     b: &Buffers,
-) -> Result<(Vec<Op>, Option<MatOp>, Option<BestOp>), GpuError> {
+) -> Result<(Vec<Op>, Option<MatOp>, GreedyEnds), GpuError> {
     let (c, weights) = (model.config(), model.weights());
     let upload = |m| DeviceMatrix::upload(device, model.bytes(), &[m], Stack::After);
     let embed = upload(&weights.embed)?;
@@ -287,20 +287,27 @@ fn vocabulary(
         false => Some(upload(&weights.output)?),
     };
     let (head, best) = head(device, b, c, output.as_ref().unwrap_or(&embed), weights.vocab());
-    Ok((embed_ops(device, b, c, &embed), Some(head), best))
+    let embed_ops = embed_ops(device, b, c, &embed);
+    let p = device.uniform(&embed_params(b, c, &embed, &embed.shards[0]));
+    let embedding = (embed.shards.len() == 1).then_some(Embedding { p, matrix: embed });
+    Ok((embed_ops, Some(head), GreedyEnds { head: best, embedding }))
+}
+
+fn embed_params(b: &Buffers, c: &GemmaConfig, matrix: &DeviceMatrix, shard: &Shard) -> Mat {
+    Mat {
+        rows: shard.rows as u32,
+        pieces: matrix.layout.pieces() as u32,
+        x_stride: (b.widths.hidden / 4) as u32,
+        first_row: shard.first_row as u32,
+        scale: c.embed_scale,
+        ..Default::default()
+    }
 }
 
 fn embed_ops(device: &Device, b: &Buffers, c: &GemmaConfig, matrix: &DeviceMatrix) -> Vec<Op> {
     let kernel = shaders::embed(matrix.format());
-    let make = |shard: &matrix::Shard| {
-        let p = device.uniform(&Mat {
-            rows: shard.rows as u32,
-            pieces: matrix.layout.pieces() as u32,
-            x_stride: (b.widths.hidden / 4) as u32,
-            first_row: shard.first_row as u32,
-            scale: c.embed_scale,
-            ..Default::default()
-        });
+    let make = |shard: &Shard| {
+        let p = device.uniform(&embed_params(b, c, matrix, shard));
         let mut buffers: Vec<&dyn Bound> = vec![&p, &b.tokens, &b.x[0]];
         buffers.extend(shard.planes());
         Op::new(device, &kernel, &buffers)
