@@ -143,6 +143,7 @@ pub fn copy() -> Kernel {
 /// The largest of each of 256 parts of a row of `p.cols` values, with its index: a workgroup each.
 pub fn argmax() -> Kernel {
     Parts::new("argmax")
+        .u32("WORKGROUP", 256)
         .definition(Norm::WGSL)
         .bind("p", Uniform, "Norm")
         .bind("x", Read, "array<f32>")
@@ -156,9 +157,9 @@ pub fn argmax() -> Kernel {
 /// index becomes the first of `tokens`, and that of `chosen` which the row's place says, the first word of
 /// which is left to [`Messages::FINISHED`](crate::Messages::FINISHED). With `embedding` the first row of x
 /// becomes that token's, as [`embed`] makes it.
-pub fn argmax_last(count: usize, embedding: Option<Format>) -> Kernel {
+pub fn argmax_last(count: usize, embedding: Option<Format>, workgroup: usize) -> Kernel {
     let parts = Parts::new("argmax_last")
-        .u32("WORKGROUP", 256)
+        .u32("WORKGROUP", workgroup)
         .u32("COUNT", count)
         .definition(Row::WGSL)
         .bind("best", Read, "array<vec2<u32>>")

@@ -204,7 +204,7 @@ impl Few {
 
     /// For [`Matmul::one_best`]: workgroups so large that they leave little.
     pub fn best(rows: usize, pieces: usize) -> Self {
-        Few { workgroup: 256, ..Few::new(1, rows, pieces) }
+        Few { workgroup: 128, ..Few::new(1, rows, pieces) }
     }
 
     /// Bytes of workgroup memory of [`Matmul::one_normed`], for weights that lie in `format`.

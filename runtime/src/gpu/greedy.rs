@@ -95,7 +95,10 @@ impl Greedy {
         };
         let chosen = finished(device, b);
         let embedding = ends.embedding.as_ref();
-        let kernel = shaders::argmax_last(count, embedding.map(|e| e.matrix.format()));
+        // One workgroup sees to all of it: the more invocations it has, the more is asked for at once.
+        let most = device.device.limits().max_compute_invocations_per_workgroup as usize;
+        let workgroup = [1024, 512].into_iter().find(|n| *n <= most.min(count)).unwrap_or(256);
+        let kernel = shaders::argmax_last(count, embedding.map(|e| e.matrix.format()), workgroup);
         let last = |row: &dyn Bound| {
             let mut buffers: Vec<&dyn Bound> = vec![&best, &b.tokens, row, &chosen];
             if let Some(Embedding { p, matrix }) = embedding {
