@@ -71,8 +71,10 @@ def main():
         q = multiprocessing.Queue()
         p = multiprocessing.Process(target=llama, args=(a.model, a.threads, a.p, a.n, a.d, q))
         p.start()
-        theirs.append(q.get())
         p.join()
+        if p.exitcode != 0:
+            raise SystemExit(f"llama.cpp ended with {p.exitcode}")
+        theirs.append(q.get())
         print(f"{i + 1}: lapidary {ours[-1][0]:.1f} / {ours[-1][1]:.1f}, llama.cpp {theirs[-1][0]:.1f} / {theirs[-1][1]:.1f}")
     for k, name in ((0, f"pp{a.p}"), (1, f"tg{a.n}" + (f"@d{a.d}" if a.d else ""))):
         pairs = [(o[k], t[k]) for o, t in zip(ours, theirs) if t[k]]
