@@ -1,4 +1,4 @@
-//! How large this CPU's caches are, as it says itself.
+//! How large this CPU's caches are, as it says itself, and how it likes memory to be read.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
@@ -7,6 +7,17 @@ use std::sync::OnceLock;
 pub(super) fn second_level() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     *BYTES.get_or_init(|| deterministic().unwrap_or(512 << 10))
+}
+
+/// Does one core read memory faster from two places at once than from one? Intel's cores follow a stream
+/// within its page of 4 KiB and go further ahead of two than of one; on AMD's, one stream was the fastest
+/// (benches/README.md).
+pub(super) fn has_many_streams() -> bool {
+    static MANY: OnceLock<bool> = OnceLock::new();
+    *MANY.get_or_init(|| {
+        let r = __cpuid(0);
+        [r.ebx, r.edx, r.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    })
 }
 
 /// From the leaves that describe each cache (Intel's SDM, "Deterministic Cache Parameters"; AMD has the

@@ -1,17 +1,20 @@
 //! One token: every weight is read once, in the order of the file.
 //!
-//! One row at a time, four blocks of 32 a step. Dword `4l + b` of a step's registers belongs to block
-//! `b`, so that the four scales of the activations are one broadcast of 16 bytes. Bound by memory, so
-//! what matters is one forward stream a core and a prefetch some steps ahead, which simply runs on
-//! into the next row.
+//! Four blocks of 32 a step. Dword `4l + b` of a step's registers belongs to block `b`, so that the four
+//! scales of the activations are one broadcast of 16 bytes. Bound by memory, so what matters is forward
+//! streams and a prefetch some steps ahead, which simply runs on into the next row: one stream a core, or
+//! two where the CPU reads faster so ([`cache::has_many_streams`]), from the beginning and from the middle of the rows.
+
+#![allow(clippy::needless_range_loop)] // see `multiply`
 
 use std::arch::x86_64::*;
 
 use super::strip::Strip;
+use crate::Matrix;
 use crate::codec::QK;
 use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::prefetch::prefetch_stream;
-use crate::kernels::{Job, Rows, Scratch};
+use crate::kernels::{Job, Rows, Scratch, cache};
 
 /// Blocks a step.
 const STEP: usize = 4;
@@ -79,33 +82,74 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, .. } = job;
     debug_assert_eq!(x.n, 1);
     let acts = prepare::<F>(x, scratch);
-    let blocks = x.cols / QK;
-    // What is left holds less than a step, and nothing where steps come in parts.
-    let (whole, rest) = acts.split_at(blocks / STEP);
-    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, blocks * F::BYTES);
-    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
-    let mut tail = [0u8; 256];
-    const { assert!(F::BYTES <= 256) };
-    for (r, y) in rows.zip(y) {
-        let row = w.row(r);
-        let mut p = row.as_ptr();
-        let mut acc = (_mm512_setzero_ps(), _mm_setzero_ps());
-        for x in whole.chunks_exact(F::PARTS) {
-            prefetch_stream(p, F::BYTES);
-            for (part, x) in x.iter().enumerate() {
-                // SAFETY: the row has these whole steps.
-                acc = unsafe { step::<F>(p, part, x, acc) };
-            }
-            p = p.wrapping_add(F::BYTES);
+    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
+    let (mut rows, mut y) = (rows, y);
+    if cache::has_many_streams() {
+        let half = rows.len() / 2;
+        let (first, second) = y.split_at_mut(half);
+        for i in 0..half {
+            // SAFETY: passed on; both rows are among those of the job.
+            let [a, b] =
+                unsafe { multiply::<F, 2>(w, [rows.start + i, rows.start + half + i], acts) };
+            (first[i], second[i]) = (a, b);
         }
-        if let [x] = rest {
-            let bytes = &row[whole.len() / F::PARTS * F::BYTES..];
+        (rows.start, y) = (rows.start + 2 * half, &mut second[half..]);
+    }
+    for (r, y) in rows.zip(y) {
+        // SAFETY: passed on.
+        [*y] = unsafe { multiply::<F, 1>(w, [r], acts) };
+    }
+}
+
+/// The products of some rows, which are read side by side.
+///
+/// # Safety
+/// AVX-512 F, BW, DQ, VL and VNNI; the weights are `F`'s, and `acts` are as many steps as a row has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn multiply<F: Lanes, const N: usize>(
+    w: Matrix<'_>,
+    rows: [usize; N],
+    acts: &[Acts],
+) -> [f32; N] {
+    const { assert!(F::BYTES <= 256) };
+    // What is left holds less than a step, and nothing where steps come in parts.
+    let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
+    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
+    // By index: what goes over arrays by value goes through memory.
+    let mut p = [std::ptr::null(); N];
+    for i in 0..N {
+        p[i] = w.row(rows[i]).as_ptr();
+    }
+    let mut acc = [(_mm512_setzero_ps(), _mm_setzero_ps()); N];
+    for x in whole.chunks_exact(F::PARTS) {
+        for i in 0..N {
+            prefetch_stream(p[i], F::BYTES);
+        }
+        for (part, x) in x.iter().enumerate() {
+            for i in 0..N {
+                // SAFETY: the row has these whole steps.
+                acc[i] = unsafe { step::<F>(p[i], part, x, acc[i]) };
+            }
+        }
+        for i in 0..N {
+            p[i] = p[i].wrapping_add(F::BYTES);
+        }
+    }
+    if let [x] = rest {
+        let mut tail = [0u8; 256];
+        for i in 0..N {
+            let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
             tail[..bytes.len()].copy_from_slice(bytes);
             // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
-            acc = unsafe { step::<F>(tail.as_ptr(), 0, x, acc) };
+            acc[i] = unsafe { step::<F>(tail.as_ptr(), 0, x, acc[i]) };
         }
-        *y = _mm512_reduce_add_ps(_mm512_add_ps(acc.0, _mm512_zextps128_ps512(acc.1)));
     }
+    let mut sums = [0.0; N];
+    for i in 0..N {
+        sums[i] = _mm512_reduce_add_ps(_mm512_add_ps(acc[i].0, _mm512_zextps128_ps512(acc[i].1)));
+    }
+    sums
 }
 
 /// The sums of the products, and of the minimums.
