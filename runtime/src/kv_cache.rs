@@ -159,6 +159,7 @@ impl KvCache {
 
     /// Positions from `len` on that may be stored though they may not stay: none that `len` itself, or a
     /// batch from there on, would see is lost by that.
+    #[cfg(feature = "gpu")]
     pub(crate) fn spare(&self, len: usize) -> usize {
         let rings = self.windows.iter().zip(&self.layers);
         let rings = rings.filter(|(_, layer)| layer.slots < self.context);

@@ -1,13 +1,16 @@
-//! One token: every weight is read once, in the order of the file; one row at a time, four blocks of
-//! 32 a step. Bound by memory, as in [`avx512`](crate::kernels::avx512).
+//! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in two streams.
+//! Bound by memory, as in [`avx512`](crate::kernels::avx512).
+
+#![allow(clippy::needless_range_loop)] // see `multiply`
 
 use std::arch::x86_64::*;
 
 use super::dot::Dot;
 use super::strip::Strip;
+use crate::Matrix;
 use crate::codec::QK;
 use crate::kernels::prefetch::prefetch_stream;
-use crate::kernels::{Job, Rows, Scratch};
+use crate::kernels::{Job, Rows, Scratch, cache};
 
 /// Blocks a step.
 const STEP: usize = 4;
@@ -85,40 +88,79 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
     let Job { w, rows, x, y, .. } = job;
     debug_assert_eq!(x.n, 1);
     let acts = prepare::<F>(x, scratch);
-    let blocks = x.cols / QK;
-    let (whole, rest) = acts.split_at(blocks / STEP);
-    // What is left holds less than a step, and nothing where steps come in parts.
-    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, blocks * F::BYTES);
-    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
-    let mut tail = [0u8; 256];
-    const { assert!(F::BYTES <= 256) };
+    debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
+    let (mut rows, mut y) = (rows, y);
+    if cache::has_many_streams() {
+        let half = rows.len() / 2;
+        let (first, second) = y.split_at_mut(half);
+        for i in 0..half {
+            let pair = [rows.start + i, rows.start + half + i];
+            // SAFETY: passed on; both rows are among those of the job.
+            [first[i], second[i]] = unsafe { multiply::<D, F, 2>(w, pair, acts) };
+        }
+        (rows.start, y) = (rows.start + 2 * half, &mut second[half..]);
+    }
     for (r, y) in rows.zip(y) {
-        let row = w.row(r);
-        let mut p = row.as_ptr();
-        // SAFETY: the caller has the features. The row has the whole steps that are read, `tail`
-        // holds a step, whose blocks past the end are zero, as are their scales; prefetching reads
-        // nothing, whatever the address.
-        unsafe {
-            let mut acc = (_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps());
-            for x in whole.chunks_exact(F::PARTS) {
-                prefetch_stream(p, F::BYTES);
-                for (part, x) in x.iter().enumerate() {
-                    acc = step::<D, F>(p, part, x, acc);
+        // SAFETY: passed on.
+        [*y] = unsafe { multiply::<D, F, 1>(w, [r], acts) };
+    }
+}
+
+/// The products of some rows, which are read side by side.
+///
+/// # Safety
+/// The features of `D`; the weights are `F`'s, and `acts` are as many steps as a row has.
+#[inline(always)]
+unsafe fn multiply<D: Dot, F: Lanes, const N: usize>(
+    w: Matrix<'_>,
+    rows: [usize; N],
+    acts: &[Acts],
+) -> [f32; N] {
+    const { assert!(F::BYTES <= 256) };
+    // What is left holds less than a step, and nothing where steps come in parts.
+    let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
+    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
+    // By index: what goes over arrays by value goes through memory.
+    let mut p = [std::ptr::null(); N];
+    for i in 0..N {
+        p[i] = w.row(rows[i]).as_ptr();
+    }
+    let mut sums = [0.0; N];
+    // SAFETY: the caller has the features. The rows have the whole steps that are read, `tail`
+    // holds a step, whose blocks past the end are zero, as are their scales; prefetching reads
+    // nothing, whatever the address.
+    unsafe {
+        let mut acc = [(_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps()); N];
+        for x in whole.chunks_exact(F::PARTS) {
+            for i in 0..N {
+                prefetch_stream(p[i], F::BYTES);
+            }
+            for (part, x) in x.iter().enumerate() {
+                for i in 0..N {
+                    acc[i] = step::<D, F>(p[i], part, x, acc[i]);
                 }
-                p = p.wrapping_add(F::BYTES);
             }
-            if let [x] = rest {
-                let bytes = &row[whole.len() * F::BYTES..];
+            for i in 0..N {
+                p[i] = p[i].wrapping_add(F::BYTES);
+            }
+        }
+        if let [x] = rest {
+            let mut tail = [0u8; 256];
+            for i in 0..N {
+                let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
                 tail[..bytes.len()].copy_from_slice(bytes);
-                acc = step::<D, F>(tail.as_ptr(), 0, x, acc);
+                acc[i] = step::<D, F>(tail.as_ptr(), 0, x, acc[i]);
             }
-            let s = _mm256_add_ps(acc.0, acc.1);
+        }
+        for i in 0..N {
+            let s = _mm256_add_ps(acc[i].0, acc[i].1);
             let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
-            let s = _mm_add_ps(s, acc.2);
+            let s = _mm_add_ps(s, acc[i].2);
             let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-            *y = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+            sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
         }
     }
+    sums
 }
 
 /// Sums of the first pairs, of the second pairs, of the minimums.
