@@ -9,8 +9,8 @@ pub(super) fn second_level() -> usize {
     *BYTES.get_or_init(|| deterministic().unwrap_or(512 << 10))
 }
 
-/// Does one core read memory faster from two places at once than from one? Intel's cores follow a stream
-/// within its page of 4 KiB and go further ahead of two than of one; on AMD's, one stream was the fastest
+/// Does one core read memory faster from a few places at once than from one? Intel's cores follow a stream
+/// within its page of 4 KiB and go further ahead of several together; on AMD's, one stream was the fastest
 /// (benches/README.md).
 pub(super) fn has_many_streams() -> bool {
     static MANY: OnceLock<bool> = OnceLock::new();

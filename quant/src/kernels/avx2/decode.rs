@@ -1,4 +1,4 @@
-//! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in two streams.
+//! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in four streams.
 //! Bound by memory, as in [`avx512`](crate::kernels::avx512).
 
 #![allow(clippy::needless_range_loop)] // see `multiply`
@@ -14,6 +14,8 @@ use crate::kernels::{Job, Rows, Scratch, cache};
 
 /// Blocks a step.
 const STEP: usize = 4;
+/// Places that a core reads from at once, where that is faster than one.
+const STREAMS: usize = 4;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m.
 #[derive(Clone, Copy)]
@@ -91,14 +93,19 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     let (mut rows, mut y) = (rows, y);
     if cache::has_many_streams() {
-        let half = rows.len() / 2;
-        let (first, second) = y.split_at_mut(half);
-        for i in 0..half {
-            let pair = [rows.start + i, rows.start + half + i];
-            // SAFETY: passed on; both rows are among those of the job.
-            [first[i], second[i]] = unsafe { multiply::<D, F, 2>(w, pair, acts) };
+        let part = rows.len() / STREAMS;
+        for i in 0..part {
+            let mut at = [rows.start + i; STREAMS];
+            for (s, at) in at.iter_mut().enumerate() {
+                *at += s * part;
+            }
+            // SAFETY: passed on; the rows are among those of the job.
+            let sums = unsafe { multiply::<D, F, STREAMS>(w, at, acts) };
+            for (s, sum) in sums.into_iter().enumerate() {
+                y[s * part + i] = sum;
+            }
         }
-        (rows.start, y) = (rows.start + 2 * half, &mut second[half..]);
+        (rows.start, y) = (rows.start + STREAMS * part, &mut y[STREAMS * part..]);
     }
     for (r, y) in rows.zip(y) {
         // SAFETY: passed on.

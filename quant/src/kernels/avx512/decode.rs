@@ -3,7 +3,7 @@
 //! Four blocks of 32 a step. Dword `4l + b` of a step's registers belongs to block `b`, so that the four
 //! scales of the activations are one broadcast of 16 bytes. Bound by memory, so what matters is forward
 //! streams and a prefetch some steps ahead, which simply runs on into the next row: one stream a core, or
-//! two where the CPU reads faster so ([`cache::has_many_streams`]), from the beginning and from the middle of the rows.
+//! four where the CPU reads faster so ([`cache::has_many_streams`]), from as many parts of the rows.
 
 #![allow(clippy::needless_range_loop)] // see `multiply`
 
@@ -18,6 +18,8 @@ use crate::kernels::{Job, Rows, Scratch, cache};
 
 /// Blocks a step.
 const STEP: usize = 4;
+/// Places that a core reads from at once, where that is faster than one.
+const STREAMS: usize = 4;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`]. Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
@@ -85,15 +87,19 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     let (mut rows, mut y) = (rows, y);
     if cache::has_many_streams() {
-        let half = rows.len() / 2;
-        let (first, second) = y.split_at_mut(half);
-        for i in 0..half {
-            // SAFETY: passed on; both rows are among those of the job.
-            let [a, b] =
-                unsafe { multiply::<F, 2>(w, [rows.start + i, rows.start + half + i], acts) };
-            (first[i], second[i]) = (a, b);
+        let part = rows.len() / STREAMS;
+        for i in 0..part {
+            let mut at = [rows.start + i; STREAMS];
+            for (s, at) in at.iter_mut().enumerate() {
+                *at += s * part;
+            }
+            // SAFETY: passed on; the rows are among those of the job.
+            let sums = unsafe { multiply::<F, STREAMS>(w, at, acts) };
+            for (s, sum) in sums.into_iter().enumerate() {
+                y[s * part + i] = sum;
+            }
         }
-        (rows.start, y) = (rows.start + 2 * half, &mut second[half..]);
+        (rows.start, y) = (rows.start + STREAMS * part, &mut y[STREAMS * part..]);
     }
     for (r, y) in rows.zip(y) {
         // SAFETY: passed on.
