@@ -237,9 +237,17 @@ fn tokens_sent_together_harm_nothing() {
         while plain.cache().len(0) < context {
             step += 1;
             let seq = usize::from(step % 20 == 13);
-            let want = best(plain.append(seq, &[token], &go).unwrap());
+            let logits = plain.append(seq, &[token], &go).unwrap().to_vec();
+            let want = best(&logits);
             let got = ahead.next_greedy(seq, token, &go).unwrap().unwrap();
-            assert_eq!(got, want, "batches of {batch}, step {step}");
+            // Sums come in another order on some devices, which tips roundings of activations: of two that
+            // are almost as likely, either may be chosen. (The nearest here are 0.004 and 0.006 σ apart.)
+            let less = f64::from(logits[want as usize] - logits[got as usize]);
+            let less = less / common::variance(&logits).sqrt();
+            assert!(
+                less < 0.1,
+                "batches of {batch}, step {step}: {got}, not {want}, {less} σ less"
+            );
             token = if step % 11 == 10 { 100 + step } else { want };
             if step % 16 == 9 && plain.cache().len(0) + 7 < context {
                 for session in [&mut plain, &mut ahead] {
