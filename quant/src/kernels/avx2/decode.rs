@@ -1,21 +1,21 @@
-//! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in four streams.
-//! Bound by memory, as in [`avx512`](crate::kernels::avx512).
+//! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in streams
+//! ([`streams`](crate::kernels::streams)). Bound by memory, as in [`avx512`](crate::kernels::avx512).
 
 #![allow(clippy::needless_range_loop)] // see `multiply`
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::dot::Dot;
 use super::strip::Strip;
 use crate::Matrix;
 use crate::codec::QK;
 use crate::kernels::prefetch::prefetch_stream;
-use crate::kernels::{Job, Rows, Scratch, cache};
+use crate::kernels::streams::{Multiply, in_streams};
+use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
 const STEP: usize = 4;
-/// Places that a core reads from at once, where that is faster than one.
-const STREAMS: usize = 4;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m.
 #[derive(Clone, Copy)]
@@ -91,25 +91,22 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
     debug_assert_eq!(x.n, 1);
     let acts = prepare::<F>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
-    let (mut rows, mut y) = (rows, y);
-    if cache::has_many_streams() {
-        let part = rows.len() / STREAMS;
-        for i in 0..part {
-            let mut at = [rows.start + i; STREAMS];
-            for (s, at) in at.iter_mut().enumerate() {
-                *at += s * part;
-            }
-            // SAFETY: passed on; the rows are among those of the job.
-            let sums = unsafe { multiply::<D, F, STREAMS>(w, at, acts) };
-            for (s, sum) in sums.into_iter().enumerate() {
-                y[s * part + i] = sum;
-            }
-        }
-        (rows.start, y) = (rows.start + STREAMS * part, &mut y[STREAMS * part..]);
-    }
-    for (r, y) in rows.zip(y) {
-        // SAFETY: passed on.
-        [*y] = unsafe { multiply::<D, F, 1>(w, [r], acts) };
+    // SAFETY: passed on.
+    unsafe { in_streams(Dots::<D, F> { w, acts, kind: PhantomData }, rows, y) };
+}
+
+/// Rows of `F`, with the activations that they are multiplied with.
+struct Dots<'a, D, F> {
+    w: Matrix<'a>,
+    acts: &'a [Acts],
+    kind: PhantomData<(D, F)>,
+}
+
+impl<D: Dot, F: Lanes> Multiply for Dots<'_, D, F> {
+    #[inline(always)]
+    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
+        // SAFETY: passed on; the activations are as long as the rows.
+        unsafe { multiply::<D, F, N>(self.w, rows, self.acts) }
     }
 }
 

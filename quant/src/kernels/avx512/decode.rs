@@ -2,24 +2,24 @@
 //!
 //! Four blocks of 32 a step. Dword `4l + b` of a step's registers belongs to block `b`, so that the four
 //! scales of the activations are one broadcast of 16 bytes. Bound by memory, so what matters is forward
-//! streams and a prefetch some steps ahead, which simply runs on into the next row: one stream a core, or
-//! four where the CPU reads faster so ([`cache::has_many_streams`]), from as many parts of the rows.
+//! streams ([`streams`](crate::kernels::streams)) and a prefetch some steps ahead, which simply runs on into
+//! the next row.
 
 #![allow(clippy::needless_range_loop)] // see `multiply`
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::strip::Strip;
 use crate::Matrix;
 use crate::codec::QK;
 use crate::kernels::panel::{Layout, Shape};
 use crate::kernels::prefetch::prefetch_stream;
-use crate::kernels::{Job, Rows, Scratch, cache};
+use crate::kernels::streams::{Multiply, in_streams};
+use crate::kernels::{Job, Rows, Scratch};
 
 /// Blocks a step.
 const STEP: usize = 4;
-/// Places that a core reads from at once, where that is faster than one.
-const STREAMS: usize = 4;
 
 /// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`]. Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
@@ -85,25 +85,22 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     debug_assert_eq!(x.n, 1);
     let acts = prepare::<F>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
-    let (mut rows, mut y) = (rows, y);
-    if cache::has_many_streams() {
-        let part = rows.len() / STREAMS;
-        for i in 0..part {
-            let mut at = [rows.start + i; STREAMS];
-            for (s, at) in at.iter_mut().enumerate() {
-                *at += s * part;
-            }
-            // SAFETY: passed on; the rows are among those of the job.
-            let sums = unsafe { multiply::<F, STREAMS>(w, at, acts) };
-            for (s, sum) in sums.into_iter().enumerate() {
-                y[s * part + i] = sum;
-            }
-        }
-        (rows.start, y) = (rows.start + STREAMS * part, &mut y[STREAMS * part..]);
-    }
-    for (r, y) in rows.zip(y) {
-        // SAFETY: passed on.
-        [*y] = unsafe { multiply::<F, 1>(w, [r], acts) };
+    // SAFETY: passed on.
+    unsafe { in_streams(Dots::<F> { w, acts, format: PhantomData }, rows, y) };
+}
+
+/// Rows of `F`, with the activations that they are multiplied with.
+struct Dots<'a, F> {
+    w: Matrix<'a>,
+    acts: &'a [Acts],
+    format: PhantomData<F>,
+}
+
+impl<F: Lanes> Multiply for Dots<'_, F> {
+    #[inline(always)]
+    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
+        // SAFETY: passed on; the activations are as long as the rows.
+        unsafe { multiply::<F, N>(self.w, rows, self.acts) }
     }
 }
 

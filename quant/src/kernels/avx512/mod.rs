@@ -38,42 +38,19 @@ use crate::DType;
 /// Evaluates an expression with the format of a type of blocks.
 macro_rules! with_format {
     ($dtype:expr, $f:ident => $body:expr) => {
+        $crate::kernels::avx512::with_format!(@ $dtype, $f, $body, [
+            Q4_0: Q4_0, Q4_1: Q4_1, Q5_0: Q5_0, Q5_1: Q5_1, Q8_0: Q8_0, Q4_K: Q4K, Q5_K: Q5K, Q6_K: Q6K
+        ])
+    };
+    (@ $dtype:expr, $f:ident, $body:expr, [$($name:ident: $format:ident),+]) => {
         match $dtype {
             $crate::DType::F32 | $crate::DType::F16 | $crate::DType::BF16 => {
                 unreachable!("floats have no blocks")
             }
-            $crate::DType::Q4_0 => {
-                type $f = $crate::kernels::avx512::Q4_0;
+            $($crate::DType::$name => {
+                type $f = $crate::kernels::avx512::$format;
                 $body
-            }
-            $crate::DType::Q4_1 => {
-                type $f = $crate::kernels::avx512::Q4_1;
-                $body
-            }
-            $crate::DType::Q5_0 => {
-                type $f = $crate::kernels::avx512::Q5_0;
-                $body
-            }
-            $crate::DType::Q5_1 => {
-                type $f = $crate::kernels::avx512::Q5_1;
-                $body
-            }
-            $crate::DType::Q8_0 => {
-                type $f = $crate::kernels::avx512::Q8_0;
-                $body
-            }
-            $crate::DType::Q4_K => {
-                type $f = $crate::kernels::avx512::Q4K;
-                $body
-            }
-            $crate::DType::Q5_K => {
-                type $f = $crate::kernels::avx512::Q5K;
-                $body
-            }
-            $crate::DType::Q6_K => {
-                type $f = $crate::kernels::avx512::Q6K;
-                $body
-            }
+            })+
         }
     };
 }

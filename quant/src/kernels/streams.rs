@@ -1,0 +1,43 @@
+//! A single token's rows, in the order in which a core reads memory fastest.
+
+use std::ops::Range;
+
+use super::cache;
+
+/// Places that a core reads from at once, where that is faster than one.
+const STREAMS: usize = 4;
+
+/// Multiplies rows of weights, which are read side by side, with one token.
+pub(super) trait Multiply {
+    /// The results of these rows.
+    ///
+    /// # Safety
+    /// The rows are among those of the job; this CPU has the instruction set.
+    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N];
+}
+
+/// Sets `y` to the results of `rows`: from front to back, or ([`cache::has_many_streams`]) in as many parts side
+/// by side.
+///
+/// # Safety
+/// As for [`Multiply::rows`].
+#[inline(always)]
+pub(super) unsafe fn in_streams(multiply: impl Multiply, rows: Range<usize>, y: &mut [f32]) {
+    let part = if cache::has_many_streams() { rows.len() / STREAMS } else { 0 };
+    for i in 0..part {
+        let mut at = [rows.start + i; STREAMS];
+        for (s, at) in at.iter_mut().enumerate() {
+            *at += s * part;
+        }
+        // SAFETY: passed on.
+        let sums = unsafe { multiply.rows(at) };
+        for (s, sum) in sums.into_iter().enumerate() {
+            y[s * part + i] = sum;
+        }
+    }
+    let done = STREAMS * part;
+    for (r, y) in (rows.start + done..rows.end).zip(&mut y[done..]) {
+        // SAFETY: passed on.
+        [*y] = unsafe { multiply.rows([r]) };
+    }
+}
