@@ -31,8 +31,10 @@ impl KScales {
     /// [`KScales::unpack`] a word at a time: byte `j` of the numbers is scale and minimum `j`.
     #[inline(always)]
     pub fn unpack_words(&self) -> (u64, u64) {
+        // Without `map`: it becomes a call, and what it returns goes through memory, where nothing is
+        // inlined across crates or their parts.
         let [a, b, c]: [[u8; 4]; 3] = bytemuck::cast(self.0);
-        let [a, b, c] = [a, b, c].map(u32::from_le_bytes);
+        let (a, b, c) = (u32::from_le_bytes(a), u32::from_le_bytes(b), u32::from_le_bytes(c));
         let join = |low: u32, high: u32, two: u32| {
             let high = (high & 0x0F0F_0F0F) | (two >> 2 & 0x3030_3030);
             u64::from(low & 0x3F3F_3F3F) | u64::from(high) << 32

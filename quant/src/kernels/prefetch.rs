@@ -4,19 +4,27 @@
 /// bytes. Two pages: what fetches lines by itself stops at the end of a page, and the translation of
 /// the next one takes as long as the line (measured: 18-20 GB/s with 512 bytes on one core, 22-25 with
 /// 8192, where plain reading gives 25).
-pub(super) const STREAM_AHEAD: usize = 8192;
+const STREAM_AHEAD: usize = 8192;
+/// The same for each of several streams. What all of them ask for has to stay in the first-level cache until it
+/// is read (benches/README.md has 512 to 8192).
+const STREAMS_AHEAD: usize = 2048;
 
-/// Asks for `bytes` bytes of a stream that is now at `p`, [`STREAM_AHEAD`] further on, into the
-/// second-level cache; from there the first level gets its lines in time by itself.
+/// Asks for `bytes` bytes of one of `N` streams, which is now at `p`: of one, [`STREAM_AHEAD`] further on, into the
+/// second-level cache, from where the first level gets its lines in time by itself; of several,
+/// [`STREAMS_AHEAD`] further on, into the first.
 #[inline(always)]
-pub(super) fn prefetch_stream(p: *const u8, bytes: usize) {
+pub(super) fn prefetch_stream<const N: usize>(p: *const u8, bytes: usize) {
     for line in 0..bytes.div_ceil(64) {
-        prefetch_l2(p.wrapping_add(STREAM_AHEAD + 64 * line));
+        if N == 1 {
+            prefetch_l2(p.wrapping_add(STREAM_AHEAD + 64 * line));
+        } else {
+            prefetch(p.wrapping_add(STREAMS_AHEAD + 64 * line));
+        }
     }
 }
 
 /// Asks for the line at `p`, into the first-level cache.
-#[inline]
+#[inline(always)]
 pub(super) fn prefetch<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: prefetching reads nothing, whatever the address.

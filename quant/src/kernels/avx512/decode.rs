@@ -127,7 +127,7 @@ unsafe fn multiply<F: Lanes, const N: usize>(
     let mut acc = [(_mm512_setzero_ps(), _mm_setzero_ps()); N];
     for x in whole.chunks_exact(F::PARTS) {
         for i in 0..N {
-            prefetch_stream(p[i], F::BYTES);
+            prefetch_stream::<N>(p[i], F::BYTES);
         }
         for (part, x) in x.iter().enumerate() {
             for i in 0..N {

@@ -76,7 +76,7 @@ fn dot<I: FloatIsa, W: Weight, const R: usize, const N: usize>(
     let mut k = 0;
     while k + step <= cols {
         for row in rows {
-            prefetch_stream(row.as_ptr().wrapping_add(k * W::BYTES), step * W::BYTES);
+            prefetch_stream::<1>(row.as_ptr().wrapping_add(k * W::BYTES), step * W::BYTES);
         }
         for c in 0..CHAINS {
             for (r, acc) in acc.iter_mut().enumerate() {
