@@ -1,11 +1,41 @@
-//! A single token's rows, in the order in which a core reads memory fastest.
+//! Weights that are read once, for a few tokens, in the order in which a core reads memory fastest.
 
 use std::ops::Range;
 
 use super::cache;
+use super::prefetch::prefetch_l2;
 
 /// Places that a core reads from at once, where that is faster than one.
 const STREAMS: usize = 4;
+
+/// Asks for `bytes` bytes in equal steps, while as many that lie before them are multiplied: from front to back, or
+/// ([`cache::has_many_streams`]) in several places at once.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    places: usize,
+    /// Bytes from one place to the next.
+    part: usize,
+    /// Bytes of a step in each place.
+    step: usize,
+}
+
+impl Ask {
+    pub(super) fn new(bytes: usize, steps: usize) -> Self {
+        let places = if cache::has_many_streams() { STREAMS } else { 1 };
+        let part = bytes.div_ceil(places);
+        Ask { places, part, step: part.div_ceil(steps) }
+    }
+
+    /// Asks for step `i` of the bytes from `p` on. Past the end of the weights it does no harm.
+    #[inline(always)]
+    pub(super) fn step(self, p: *const u8, i: usize) {
+        for line in i * self.step / 64..((i + 1) * self.step).div_ceil(64) {
+            for place in 0..self.places {
+                prefetch_l2(p.wrapping_add(place * self.part + 64 * line));
+            }
+        }
+    }
+}
 
 /// Multiplies rows of weights, which are read side by side, with one token.
 pub(super) trait Multiply {

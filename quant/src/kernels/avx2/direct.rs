@@ -1,6 +1,6 @@
 //! A few tokens: strips of 16 weight rows are multiplied as they are unpacked, one group of eight rows
-//! at a time, in registers, with all the tokens that there are. Memory is asked for one strip ahead,
-//! in the order of the file.
+//! at a time, in registers, with all the tokens that there are. Memory is asked for one strip ahead
+//! ([`Ask`]).
 
 use std::arch::x86_64::*;
 
@@ -8,6 +8,7 @@ use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
 use crate::Matrix;
 use crate::kernels::panel::{COUNTS, Lines, START};
+use crate::kernels::streams::Ask;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
@@ -52,20 +53,16 @@ pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
     let shape = F::SHAPE;
     let groups = w.cols() / shape.group;
     assert!(pack.len() >= groups * shape.pack_bytes(T));
-    let ahead = (ROWS * w.row_bytes()).div_ceil(groups);
+    let ask = Ask::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, spare);
         let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
-        // SAFETY: the caller has the features, the strip and the pack have `groups` groups;
-        // prefetching reads nothing, whatever the address.
+        // SAFETY: the caller has the features, the strip and the pack have `groups` groups.
         unsafe {
             let mut acc = [[_mm256_setzero_ps(); T]; 2];
             for g in 0..groups {
-                for line in 0..ahead.div_ceil(64) {
-                    let p = next.wrapping_add(g * ahead + 64 * line);
-                    _mm_prefetch::<_MM_HINT_T1>(p.cast());
-                }
+                ask.step(next, g);
                 let pack = pack.as_ptr().add(g * shape.pack_bytes(T));
                 acc[0] = octet::<D, F, T>(at, g, pack, acc[0]);
                 acc[1] = octet::<D, F, T>(at.below(OCTET), g, pack, acc[1]);

@@ -1,13 +1,14 @@
 //! A few tokens: strips of 16 weight rows are multiplied as they are unpacked, one group at a time, in
 //! registers, with all the tokens that there are.
 //!
-//! Memory is asked for one strip ahead, in the order of the file: 16 rows read side by side are 16
-//! streams, which no hardware prefetcher follows well.
+//! Memory is asked for one strip ahead ([`Ask`]): 16 rows read side by side are 16 streams, which no
+//! hardware prefetcher follows well.
 
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
 use crate::kernels::panel::{COUNTS, Layout};
+use crate::kernels::streams::Ask;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens: that many accumulators, 8 registers of weights and their scales.
@@ -48,18 +49,14 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     if !there {
         shape.pack(x, 0, T, pack);
     }
-    let ahead = (ROWS * w.row_bytes()).div_ceil(groups);
+    let ask = Ask::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, &mut scratch.spare);
         let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
         let mut acc = [_mm512_setzero_ps(); T];
         for g in 0..groups {
-            for line in 0..ahead.div_ceil(64) {
-                // Past the end of the weights it does no harm.
-                let p = next.wrapping_add(g * ahead + 64 * line);
-                _mm_prefetch::<_MM_HINT_T1>(p.cast());
-            }
+            ask.step(next, g);
             // SAFETY: the rows and the pack hold `groups` groups.
             unsafe {
                 let group = F::group(at, g);
