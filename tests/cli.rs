@@ -155,6 +155,21 @@ fn bench_reports_shares_of_what_the_machine_can_do() {
     for test in json["tests"].as_array().unwrap() {
         assert!(test["tokens_per_second"]["median"].as_f64().unwrap() > 0.0, "{test}");
     }
+    assert!(json["tests"][0]["share_of_int8_peak"].is_number(), "{json}");
+    assert!(json["machine"]["f32_gops"].is_null(), "{json}");
+
+    // Float weights are multiplied as floats.
+    let dir = tempfile::tempdir().unwrap();
+    let bf16 = dir.path().join("bf16.gguf");
+    let (from, to) = (demo_dir(), bf16.to_str().unwrap());
+    let out = lapidary(&["convert", from.to_str().unwrap(), "-o", to, "--type", "bf16"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let bench = ["bench", to, "-p", "64", "-n", "0", "-r", "1"];
+    let out = stdout(&lapidary(&[&bench[..], &["-o", "json"]].concat()));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(json["machine"]["f32_gops"].is_number(), "{json}");
+    assert!(json["tests"][0]["share_of_f32_peak"].is_number(), "{json}");
+    assert!(stdout(&lapidary(&bench)).contains("of f32 peak"));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     match args.output {
         BenchOutput::Md => bench_output::print_md(&bench, &machine, &results),
         BenchOutput::Json => println!("{:#}", bench_output::as_json(&bench, &machine, &results)),
-        BenchOutput::Csv => bench_output::print_csv(&results),
+        BenchOutput::Csv => bench_output::print_csv(&bench, &results),
     }
     Ok(())
 }
@@ -115,7 +115,8 @@ pub(super) struct Bench {
     pub(super) pattern: Pattern,
     /// Of the CPU's memory; of copies on the device when there is one.
     pub(super) read_gb_s: Vec<f64>,
-    pub(super) int8_gops: Vec<f64>,
+    /// What prefill is compared with, see `product_rate`.
+    pub(super) product_gops: Vec<f64>,
     pub(super) filled: Option<usize>,
 }
 
@@ -134,7 +135,7 @@ struct Timed {
     /// GB/s, for decoding.
     read: Option<f64>,
     /// GOPS, for prefill, where it can be measured.
-    int8: Option<f64>,
+    products: Option<f64>,
 }
 
 /// Bytes that are read to measure how fast that goes: more than any cache holds.
@@ -164,7 +165,7 @@ impl Bench {
             buffer,
             pattern,
             read_gb_s: Vec::new(),
-            int8_gops: Vec::new(),
+            product_gops: Vec::new(),
             filled: None,
         })
     }
@@ -195,7 +196,7 @@ impl Bench {
             self.fill(depth)?;
             #[cfg(feature = "gpu")]
             let before = self.kernel_times();
-            let Timed { took, read, int8 } = self.run(test)?;
+            let Timed { took, read, products } = self.run(test)?;
             let per_second = test.tokens() as f64 / took.as_secs_f64();
             self.filled = None;
             if repetition == 0 {
@@ -207,10 +208,10 @@ impl Bench {
                 out.kernels.extend(self.kernel_times());
             }
             self.read_gb_s.extend(read);
-            self.int8_gops.extend(int8);
+            self.product_gops.extend(products);
             let (rate, ceiling) = match test {
                 Test::Decode(n) => (per_second * self.bytes_per_token(depth + n / 2) / 1e9, read),
-                Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, int8),
+                Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, products),
             };
             out.tokens_per_second.push(per_second);
             out.rate.push(rate);
@@ -228,12 +229,20 @@ impl Bench {
         Ok(self.pattern.rate(&self.buffer, self.threads, long, Clock::Wall))
     }
 
-    /// int8 GOPS of the CPU, where that is what the model runs on.
-    fn int8_rate(&self) -> Option<f64> {
+    /// GOPS of the CPU, where that is what the model runs on: f32 products for float weights, else int8.
+    fn product_rate(&self) -> Option<f64> {
         match self.gpu() {
             Some(_) => None,
+            None if self.is_float() => {
+                ceiling::f32_peak(self.kernels, self.threads, CEILING, Clock::Wall)
+            }
             None => ceiling::int8_peak(self.kernels, self.threads, CEILING, Clock::Wall),
         }
+    }
+
+    /// Are the layers' weights floats? They are multiplied as f32.
+    pub(super) fn is_float(&self) -> bool {
+        self.session.model().weights().layers.first().is_some_and(|l| l.gate.dtype.is_float())
     }
 
     /// The GPU, where the model runs on one.
@@ -263,12 +272,12 @@ impl Bench {
         let mut took = Duration::ZERO;
         match test {
             Test::Prefill(n) => {
-                let before = self.int8_rate();
+                let before = self.product_rate();
                 let start = Instant::now();
                 self.session.append(0, &tokens(at, n, vocab), &go)?;
                 took += start.elapsed();
-                let int8 = before.zip(self.int8_rate()).map(|(a, b)| (a + b) / 2.0);
-                Ok(Timed { took, read: None, int8 })
+                let products = before.zip(self.product_rate()).map(|(a, b)| (a + b) / 2.0);
+                Ok(Timed { took, read: None, products })
             }
             Test::Decode(n) if self.gpu().is_some() => {
                 let before = self.read_rate(CEILING)?;
@@ -284,7 +293,7 @@ impl Bench {
                 }
                 took += start.elapsed();
                 let read = (before + self.read_rate(CEILING)?) / 2.0;
-                Ok(Timed { took, read: Some(read), int8: None })
+                Ok(Timed { took, read: Some(read), products: None })
             }
             Test::Decode(n) => {
                 let mut reads = vec![self.read_rate(CEILING / 4)?];
@@ -297,7 +306,7 @@ impl Bench {
                     reads.push(self.read_rate(CEILING / 4)?);
                 }
                 let read = Some(reads.iter().sum::<f64>() / reads.len() as f64);
-                Ok(Timed { took, read, int8: None })
+                Ok(Timed { took, read, products: None })
             }
         }
     }
@@ -343,19 +352,26 @@ impl Bench {
 
     /// What was measured beside the tests, or what no test asked for is now.
     fn machine(&self) -> Result<Machine> {
-        let (read, int8) = (&self.read_gb_s, &self.int8_gops);
+        let (read, products) = (&self.read_gb_s, &self.product_gops);
+        let product_gops = match products.is_empty() {
+            true => self.product_rate(),
+            false => Some(median(products)),
+        };
+        let (on_cpu, is_float) = (self.gpu().is_none(), self.is_float());
+        let (kernels, threads) = (self.kernels, self.threads);
         Ok(Machine {
             read_gb_s: match read.is_empty() {
                 true => self.read_rate(CEILING)?,
                 false => median(read),
             },
-            int8_gops: match int8.is_empty() {
-                true => self.int8_rate(),
-                false => Some(median(int8)),
+            int8_gops: match on_cpu && is_float {
+                true => ceiling::int8_peak(kernels, threads, CEILING, Clock::Wall),
+                false => product_gops,
             },
-            tile_gops: match self.gpu() {
-                Some(_) => None,
-                None => ceiling::tile_peak(self.kernels, self.threads, CEILING, Clock::Wall),
+            f32_gops: product_gops.filter(|_| is_float),
+            tile_gops: match on_cpu && !is_float {
+                true => ceiling::tile_peak(kernels, threads, CEILING, Clock::Wall),
+                false => None,
             },
         })
     }
@@ -364,6 +380,8 @@ impl Bench {
 pub(super) struct Machine {
     pub(super) read_gb_s: f64,
     pub(super) int8_gops: Option<f64>,
+    /// Where weights are floats, which is what their prefill is compared with.
+    pub(super) f32_gops: Option<f64>,
     /// bf16 products of a matrix unit, where many tokens are multiplied by one.
     pub(super) tile_gops: Option<f64>,
 }

@@ -22,12 +22,13 @@ pub(super) fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
         }
         None => {
             let int8 = machine.int8_gops.map_or("not measured".into(), |g| format!("{g:.0} GOPS"));
-            let tiles = match machine.tile_gops {
-                Some(g) => format!(", bf16 in its matrix unit at {g:.0} GOPS"),
-                None => String::new(),
+            let more = match (machine.f32_gops, machine.tile_gops) {
+                (Some(g), _) => format!(", f32 at {g:.0} GFLOPS"),
+                (_, Some(g)) => format!(", bf16 in its matrix unit at {g:.0} GOPS"),
+                _ => String::new(),
             };
             println!(
-                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}{tiles}\n",
+                "{} threads, {}; this machine reads {:.1} GB/s and multiplies int8 at {int8}{more}\n",
                 bench.threads,
                 bench.kernels.isa(),
                 machine.read_gb_s,
@@ -39,6 +40,7 @@ pub(super) fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) {
     for r in results {
         let (unit, ceiling) = match r.test {
             Test::Prefill(_) if bench.gpu().is_some() => ("TFLOP/s", "of int8 peak"),
+            Test::Prefill(_) if bench.is_float() => ("GFLOPS", "of f32 peak"),
             Test::Prefill(_) => ("GOPS", "of int8 peak"),
             Test::Decode(_) if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
             Test::Decode(_) => ("GB/s", "of read bandwidth"),
@@ -116,18 +118,24 @@ fn print_cost(bench: &Bench, results: &[Outcome]) {
     }
 }
 
-pub(super) fn print_csv(results: &[Outcome]) {
+/// What the share of a prefill is called.
+fn share_of_products(bench: &Bench) -> &'static str {
+    if bench.is_float() { "share_of_f32_peak" } else { "share_of_int8_peak" }
+}
+
+pub(super) fn print_csv(bench: &Bench, results: &[Outcome]) {
     println!(
-        "test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,share_of_int8_peak"
+        "test,tokens_per_second,min,max,gb_per_second,share_of_read_bandwidth,gops,{}",
+        share_of_products(bench)
     );
     for r in results {
         let pair = [median(&r.rate), median(&r.share)].map(|v| format!("{v:.4}")).join(",");
-        let (read, int8) = match r.test {
+        let (read, products) = match r.test {
             Test::Decode(_) => (pair, ",".into()),
             Test::Prefill(_) => (",".into(), pair),
         };
         let t = &r.tokens_per_second;
-        println!("{},{:.3},{:.3},{:.3},{read},{int8}", r.name, median(t), least(t), most(t));
+        println!("{},{:.3},{:.3},{:.3},{read},{products}", r.name, median(t), least(t), most(t));
     }
 }
 
@@ -138,7 +146,7 @@ pub(super) fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> 
             let t = &r.tokens_per_second;
             let (rate, share) = match r.test {
                 Test::Decode(_) => ("gb_per_second", "share_of_read_bandwidth"),
-                Test::Prefill(_) => ("gops", "share_of_int8_peak"),
+                Test::Prefill(_) => ("gops", share_of_products(bench)),
             };
             let mut test = json!({
                 "test": r.name,
@@ -167,6 +175,7 @@ pub(super) fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> 
         "machine": {
             "read_gb_s": machine.read_gb_s,
             "int8_gops": machine.int8_gops,
+            "f32_gops": machine.f32_gops,
             "bf16_gops": machine.tile_gops,
             "threads": bench.threads,
             "isa": bench.kernels.isa().name(),
