@@ -8,6 +8,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "x86_64")]
 use super::isa::Active;
 #[cfg(target_arch = "aarch64")]
 use super::neon::peak as neon;
@@ -148,14 +149,12 @@ pub fn int8_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock)
 
 /// The same for bf16 products of a matrix unit, where these kernels use one.
 pub fn tile_peak(kernels: Kernels, threads: usize, time: Duration, clock: Clock) -> Option<f64> {
-    match kernels.active {
-        #[cfg(target_arch = "x86_64")]
-        Active::AmxBf16(isa) => Some(rate(threads.max(1), time, clock, |_| isa.peak()) / 1e9),
-        _ => {
-            let _ = (threads, time, clock);
-            None
-        }
+    #[cfg(target_arch = "x86_64")]
+    if let Active::AmxBf16(isa) = kernels.active {
+        return Some(rate(threads.max(1), time, clock, |_| isa.peak()) / 1e9);
     }
+    let _ = (kernels, threads, time, clock);
+    None
 }
 
 /// The same for products of 16-bit integers, which [`fixed`](super::fixed) is made of.

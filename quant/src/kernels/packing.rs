@@ -28,6 +28,7 @@ pub(super) enum Form {
     /// They are quantized, and lie with their scales as [`panel`](super::panel) says.
     Q8(Shape),
     /// They are rounded to bf16: `[cols / 32][tokens][32]` of them a tile.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Bf16,
 }
 
