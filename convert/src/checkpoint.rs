@@ -14,10 +14,10 @@ use crate::metadata::{self, TextFacts};
 use crate::plan::{self, FilePlan, Plan, TensorPlan};
 use crate::sidecar::{ChatTemplates, ImageNorm, Sampling, SpecialIds};
 use crate::source::{Source, SourceFile, SourceTensor};
-use crate::stream;
 use crate::summary::Note;
 use crate::tensors::Types;
 use crate::tokenizer::Vocab;
+use crate::weights;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -29,7 +29,7 @@ pub(crate) fn plan(dir: &Path, out: &Path, types: Types) -> Result<(Source, Plan
         Object::read(&config_path)?.ok_or_else(|| ConvertError::NotAModel { path: dir.into() })?;
     let model = ModelConfig::read(&config)?;
     let source = open(dir)?;
-    let same = &mut |a: usize, b: usize| stream::same_weights(&source, a, b);
+    let same = &mut |a: usize, b: usize| weights::same_weights(&source, a, b);
     let tensors = plan::checkpoint(&model, &source.tensors, types, same)?;
 
     let (vocab, mut notes) = Vocab::read(dir, model.text.vocab)?;

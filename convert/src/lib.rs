@@ -1,8 +1,8 @@
 //! Hugging Face safetensors checkpoints to GGUF files, and GGUF files to smaller ones.
 //!
 //! A conversion is planned before a weight is touched: [`plan`] gives every source tensor its
-//! place, or refuses the checkpoint by the tensor's name. The plan is then streamed in chunks of
-//! rows over several threads, into files that appear whole or not at all.
+//! place, or refuses the checkpoint by the tensor's name. Then several threads make the files piece by
+//! piece; they appear whole or not at all.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
@@ -30,6 +30,7 @@ mod stream;
 mod summary;
 mod tensors;
 pub mod tokenizer;
+mod weights;
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Running a plan: a file is made in pieces, several at a time, each written at once at its place. Memory is a
+//! Running a plan: files are made in pieces, several at a time, each written at once at its place. Memory is a
 //! piece and a chunk of weights a thread, however large the model.
 
 use std::num::NonZero;
@@ -6,24 +6,18 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use quant::DType;
-use quant::codec::{FastCodec, encode_q4_0_searched};
 use quant::gguf::{Layout, TensorSpec};
 
-use crate::error::Position;
 use crate::output::Staged;
 use crate::plan::Plan;
-use crate::source::{Source, SourceTensor};
-use crate::{ConvertError, Progress, Scale, io};
+use crate::source::Source;
+use crate::weights::{Buffers, Job};
+use crate::{ConvertError, Progress, Scale};
 
 /// Bytes of a file that are written at once, at a multiple of as many. Linux keeps in one page of memory what is
 /// written so, where the file system can (XFS, ext4 since Linux 6.16), and maps it as one: a model that was just
 /// converted starts and decodes faster than from pages of 4 KiB.
 const PIECE: u64 = 2 << 20;
-
-/// Source bytes read at once. Large enough that calls cost nothing, small enough that a chunk and
-/// what becomes of it stay in a core's cache.
-const CHUNK: u64 = 512 << 10;
 
 /// How a plan is run.
 #[derive(Clone, Copy)]
@@ -33,20 +27,6 @@ pub(crate) struct How {
     pub(crate) force: bool,
     /// How Q4_0 scales are chosen.
     pub(crate) scale: Scale,
-}
-
-/// A tensor on its way.
-struct Job<'a> {
-    name: &'a str,
-    source: &'a SourceTensor,
-    from: DType,
-    to: DType,
-    /// Weights, and how many of them are a row.
-    len: u64,
-    cols: u64,
-    add_one: bool,
-    /// Where it begins in the output.
-    offset: u64,
 }
 
 /// A file on its way.
@@ -60,38 +40,9 @@ struct Output<'a> {
 }
 
 /// What one thread makes and writes at once: these bytes of an output.
-struct Piece {
-    output: usize,
+struct Piece<'a> {
+    output: &'a Output<'a>,
     bytes: Range<u64>,
-}
-
-/// A thread's buffers.
-struct Buffers {
-    codec: FastCodec,
-    raw: Vec<u8>,
-    weights: Vec<f32>,
-    /// A chunk of the output of which only a part lies in the piece.
-    chunk: Vec<u8>,
-    /// A piece of the output.
-    piece: Vec<u8>,
-}
-
-impl Buffers {
-    fn new(codec: FastCodec) -> Self {
-        Buffers {
-            codec,
-            raw: Vec::new(),
-            weights: Vec::new(),
-            chunk: Vec::new(),
-            piece: Vec::new(),
-        }
-    }
-
-    /// Decodes all of `raw`, which holds `count` weights.
-    fn decode(&mut self, from: DType, count: usize) {
-        self.weights.resize(count, 0.0);
-        self.codec.decode(from, &self.raw, &mut self.weights);
-    }
 }
 
 /// Writes all files of `plan`; the lengths they have.
@@ -126,7 +77,7 @@ pub(crate) fn run(
         jobs.sort_by_key(|j| j.offset);
         outputs.push(Output { file, header: &layout.header, jobs, len: layout.file_len });
     }
-    progress.begin(outputs.iter().flat_map(|o| &o.jobs).map(|j| j.source_bytes(j.len)).sum());
+    progress.begin(outputs.iter().flat_map(|o| &o.jobs).map(Job::all_source_bytes).sum());
     work(&source, &outputs, PIECE, how, progress, cancel)?;
     // Windows does not rename over a file that is open for reading.
     drop(outputs);
@@ -137,58 +88,12 @@ pub(crate) fn run(
     Ok(layouts.iter().map(|l| l.file_len).collect())
 }
 
-impl<'a> Job<'a> {
-    fn new(
-        source: &'a SourceTensor,
-        plan: &'a crate::plan::TensorPlan,
-        offset: u64,
-    ) -> Result<Self, ConvertError> {
-        let found = |found: &String| ConvertError::TensorType {
-            tensor: source.name.clone(),
-            found: found.clone(),
-        };
-        let from = *source.dtype.as_ref().map_err(found)?;
-        let to = plan.spec.dtype;
-        let cols = plan.spec.dims[0] as usize; // the layout checked that it is there and fits
-        let whole = from.row_bytes(cols).and(to.row_bytes(cols));
-        whole.ok_or_else(|| found(&format!("rows of {cols} {from} weights")))?;
-        let rows = source.rows_cols().map_or(1, |(rows, _)| rows);
-        Ok(Job {
-            name: &source.name,
-            source,
-            from,
-            to,
-            len: rows * cols as u64,
-            cols: cols as u64,
-            add_one: plan.add_one,
-            offset,
-        })
-    }
-
-    /// Bytes that `weights` weights take in the source, rounded down where they end within a block.
-    fn source_bytes(&self, weights: u64) -> u64 {
-        weights * self.from.block_bytes() as u64 / self.from.block_len() as u64
-    }
-
-    /// Where the block of the output begins that has weight `weight`, from the tensor's beginning.
-    fn output_bytes(&self, weight: u64) -> u64 {
-        weight / self.to.block_len() as u64 * self.to.block_bytes() as u64
-    }
-
-    /// The weights whose blocks begin in these bytes of the output.
-    fn weights_in(&self, bytes: &Range<u64>) -> Range<u64> {
-        let block = |at: u64| at.saturating_sub(self.offset).div_ceil(self.to.block_bytes() as u64);
-        let weight = |at: u64| (block(at) * self.to.block_len() as u64).min(self.len);
-        weight(bytes.start)..weight(bytes.end)
-    }
-}
-
-fn pieces(outputs: &[Output<'_>], size: u64) -> Vec<Piece> {
-    let of = |output: usize, len: u64| {
-        let from = (0..len).step_by(size as usize);
-        from.map(move |at| Piece { output, bytes: at..(at + size).min(len) })
+fn pieces<'a>(outputs: &'a [Output<'a>], size: u64) -> Vec<Piece<'a>> {
+    let of = |output: &'a Output<'a>| {
+        let starts = (0..output.len).step_by(size as usize);
+        starts.map(move |at| Piece { output, bytes: at..(at + size).min(output.len) })
     };
-    outputs.iter().enumerate().flat_map(|(i, o)| of(i, o.len)).collect()
+    outputs.iter().flat_map(of).collect()
 }
 
 /// Threads take pieces of `size` bytes in order, so that reads and writes stay nearly sequential.
@@ -201,28 +106,25 @@ fn work(
     cancel: &AtomicBool,
 ) -> Result<(), ConvertError> {
     let pieces = pieces(outputs, size);
-    let codec = FastCodec::detect();
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let first_error = Mutex::new(None);
     let worker = || {
-        let mut buffers = Buffers::new(codec);
-        // Another thread's error ends this one as well.
-        let go_on = || match cancel.load(Ordering::Relaxed) {
-            true => Err(ConvertError::Cancelled),
-            false => Ok(!failed.load(Ordering::Relaxed)),
+        let mut maker = Maker {
+            source,
+            scale: how.scale,
+            progress,
+            cancel,
+            weights: Buffers::new(),
+            chunk: Vec::new(),
+            piece: Vec::new(),
         };
-        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let output = &outputs[piece.output];
-            match make(source, output, piece, how.scale, &mut buffers, progress, &go_on) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(e) => {
-                    failed.store(true, Ordering::Relaxed);
-                    let mut first = first_error.lock().unwrap_or_else(|e| e.into_inner());
-                    first.get_or_insert(e);
-                    return;
-                }
+        while !failed.load(Ordering::Relaxed) {
+            let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            if let Err(e) = maker.make(piece) {
+                failed.store(true, Ordering::Relaxed);
+                let mut first = first_error.lock().unwrap_or_else(|e| e.into_inner());
+                first.get_or_insert(e);
             }
         }
     };
@@ -238,187 +140,83 @@ fn work(
     }
 }
 
-/// Makes one piece of a file and writes it; `false` when told not to go on.
-fn make(
-    source: &Source,
-    output: &Output<'_>,
-    piece: &Piece,
+/// A thread's way of making pieces.
+struct Maker<'a> {
+    source: &'a Source,
     scale: Scale,
-    buffers: &mut Buffers,
-    progress: &dyn Progress,
-    go_on: &dyn Fn() -> Result<bool, ConvertError>,
-) -> Result<bool, ConvertError> {
-    let Range { start, end } = piece.bytes;
-    let mut bytes = std::mem::take(&mut buffers.piece);
-    bytes.resize((end - start) as usize, 0);
-    let mut made = 0; // bytes of the piece
-    if let Some(header) = output.header.get(start as usize..) {
-        made = header.len().min(bytes.len());
-        bytes[..made].copy_from_slice(&header[..made]);
-    }
-    let first = output.jobs.partition_point(|j| j.offset + j.output_bytes(j.len) <= start);
-    for job in output.jobs[first..].iter().take_while(|j| j.offset < end) {
-        let mut own = job.weights_in(&piece.bytes);
-        // The block that begins in the piece before ends here.
-        let mut at = own.start;
-        if job.offset + job.output_bytes(at) > start && at > 0 {
-            at -= job.to.block_len() as u64;
+    progress: &'a dyn Progress,
+    cancel: &'a AtomicBool,
+    weights: Buffers,
+    /// A chunk of which only a part lies in the piece.
+    chunk: Vec<u8>,
+    /// Bytes `..made` of it are made.
+    piece: Vec<u8>,
+}
+
+impl Maker<'_> {
+    /// Makes a piece of a file and writes it.
+    fn make(&mut self, piece: &Piece<'_>) -> Result<(), ConvertError> {
+        let Piece { output, bytes } = piece;
+        self.piece.resize((bytes.end - bytes.start) as usize, 0);
+        let mut made = 0;
+        if let Some(header) = output.header.get(bytes.start as usize..) {
+            made = header.len().min(self.piece.len());
+            self.piece[..made].copy_from_slice(&header[..made]);
         }
-        // Chunks begin with a block of the source, which may be larger.
-        let block = job.from.block_len().max(job.to.block_len()) as u64;
-        let step = (CHUNK * job.from.block_len() as u64 / job.from.block_bytes() as u64)
-            .next_multiple_of(block);
-        while at < own.end {
-            if !go_on()? {
-                return Ok(false);
+        let first = output.jobs.partition_point(|j| j.end() <= bytes.start);
+        for job in output.jobs[first..].iter().take_while(|j| j.offset < bytes.end) {
+            let mut counted = job.begun_in(bytes).start;
+            for chunk in job.chunks(bytes) {
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Err(ConvertError::Cancelled);
+                }
+                made = self.add(job, chunk.clone(), bytes, made)?;
+                // A block that crosses from one piece to the next is made in both, and counted in one.
+                let until = chunk.end.clamp(counted, job.begun_in(bytes).end);
+                self.progress.advance(job.source_bytes(until) - job.source_bytes(counted));
+                counted = until;
             }
-            let from = at / block * block;
-            at = (from + step).min(own.end.next_multiple_of(block)).min(job.len);
-            let (place, len) = (
-                job.offset + job.output_bytes(from),
-                (job.output_bytes(at) - job.output_bytes(from)) as usize,
-            );
-            // What of the chunk lies in the piece.
-            let skip = (start.saturating_sub(place) as usize).min(len);
-            let until = (end.saturating_sub(place) as usize).min(len);
-            let to = (place + skip as u64).saturating_sub(start) as usize;
-            let gap = made.min(to);
-            bytes[gap..to].fill(0);
-            made = to + (until - skip);
-            let out = &mut bytes[to..made];
-            if out.len() == len {
-                convert(source, job, from..at, scale, buffers, out)?;
-            } else {
-                let mut chunk = std::mem::take(&mut buffers.chunk);
-                chunk.resize(len, 0);
-                convert(source, job, from..at, scale, buffers, &mut chunk)?;
-                out.copy_from_slice(&chunk[skip..until]);
-                buffers.chunk = chunk;
-            }
-            let done = at.clamp(own.start, own.end);
-            progress.advance(job.source_bytes(done) - job.source_bytes(own.start));
-            own.start = done;
         }
+        self.piece[made..].fill(0);
+        output.file.write_at(&self.piece, bytes.start)
     }
-    bytes[made..].fill(0);
-    let written = output.file.write_at(&bytes, start);
-    buffers.piece = bytes;
-    written.map(|()| true)
-}
 
-/// Converts some weights, whole blocks, into `out`, which is as long as they are then.
-fn convert(
-    source: &Source,
-    job: &Job<'_>,
-    weights: Range<u64>,
-    scale: Scale,
-    buffers: &mut Buffers,
-    out: &mut [u8],
-) -> Result<(), ConvertError> {
-    read(source, job.source, job.from, &weights, &mut buffers.raw)?;
-    buffers.decode(job.from, (weights.end - weights.start) as usize);
-    if job.add_one {
-        buffers.weights.iter_mut().for_each(|w| *w += 1.0);
-    }
-    check(job, weights.start, &buffers.weights)?;
-    match (job.to, scale) {
-        (to, _) if to == job.from && !job.add_one => out.copy_from_slice(&buffers.raw),
-        (DType::Q4_0, Scale::Search) => encode_q4_0_searched(&buffers.weights, out),
-        _ => buffers.codec.encode(job.to, &buffers.weights, out),
-    }
-    Ok(())
-}
-
-/// Reads some weights, whole blocks, of a tensor.
-fn read(
-    source: &Source,
-    tensor: &SourceTensor,
-    dtype: DType,
-    weights: &Range<u64>,
-    raw: &mut Vec<u8>,
-) -> Result<(), ConvertError> {
-    let place = |weight: u64| weight / dtype.block_len() as u64 * dtype.block_bytes() as u64;
-    raw.resize((place(weights.end) - place(weights.start)) as usize, 0);
-    let file = &source.files[tensor.file];
-    io::read_exact_at(&file.file, raw, tensor.offset + place(weights.start))
-        .map_err(ConvertError::io("read", &file.path))
-}
-
-/// The largest magnitude that `dtype` stores as a finite number. Block formats store a scale in
-/// f16, the largest magnitude of the block divided by a constant.
-fn limit(dtype: DType) -> f32 {
-    const F16_MAX: f32 = 65504.0;
-    match dtype {
-        DType::F16 => F16_MAX,
-        DType::Q8_0 => F16_MAX * 127.0,
-        DType::Q4_0 => F16_MAX * 8.0,
-        // Halfway to the next power of two above bf16's largest, which rounds to infinity.
-        DType::BF16 => f32::from_bits(0x7f7f_7fff),
-        _ => f32::MAX,
-    }
-}
-
-/// Fails when a weight is not finite or is more than the output type holds.
-fn check(job: &Job<'_>, first: u64, weights: &[f32]) -> Result<(), ConvertError> {
-    // Magnitudes order like their bits, with infinity and then NaN above all of them.
-    let magnitude = |w: &f32| w.to_bits() & 0x7fff_ffff;
-    let limit = limit(job.to);
-    let largest = weights.iter().map(magnitude).fold(0, u32::max);
-    if largest <= limit.to_bits() {
-        return Ok(());
-    }
-    let at = weights.iter().position(|w| magnitude(w) > limit.to_bits()).unwrap_or(0);
-    let weight = first + at as u64;
-    let position = Position { row: weight / job.cols, column: weight % job.cols };
-    let (tensor, value) = (job.name.to_owned(), weights[at]);
-    Err(if value.is_finite() {
-        ConvertError::Overflow { tensor, value, position, dtype: job.to }
-    } else {
-        ConvertError::NotFinite { tensor, value, position }
-    })
-}
-
-/// Do two tensors of a source hold the same weights? They may differ in type.
-pub(crate) fn same_weights(source: &Source, a: usize, b: usize) -> Result<bool, ConvertError> {
-    let (a, b) = (&source.tensors[a], &source.tensors[b]);
-    let (Ok(from_a), Ok(from_b)) = (&a.dtype, &b.dtype) else { return Ok(false) };
-    let (true, Some((rows, cols))) = (a.shape == b.shape, a.rows_cols()) else { return Ok(false) };
-    let whole = from_a.row_bytes(cols as usize).and(from_b.row_bytes(cols as usize));
-    if whole.is_none() {
-        return Ok(false);
-    }
-    let codec = FastCodec::detect();
-    let (mut left, mut right) = (Buffers::new(codec), Buffers::new(codec));
-    let step = (CHUNK / 4).next_multiple_of(from_a.block_len().max(from_b.block_len()) as u64);
-    let len = rows * cols;
-    for at in (0..len).step_by(step as usize) {
-        let weights = at..(at + step).min(len);
-        read(source, a, *from_a, &weights, &mut left.raw)?;
-        read(source, b, *from_b, &weights, &mut right.raw)?;
-        if from_a == from_b {
-            if left.raw != right.raw {
-                return Ok(false);
-            }
-            continue;
+    /// Adds what of a chunk of weights lies in the piece, and zeros before it, to the `made` bytes that there
+    /// are; how many there are then.
+    fn add(
+        &mut self,
+        job: &Job<'_>,
+        chunk: Range<u64>,
+        bytes: &Range<u64>,
+        made: usize,
+    ) -> Result<usize, ConvertError> {
+        let (at, end) =
+            (job.offset + job.output_bytes(chunk.start), job.offset + job.output_bytes(chunk.end));
+        let inside = at.max(bytes.start)..end.min(bytes.end);
+        let place = (inside.start - bytes.start) as usize..(inside.end - bytes.start) as usize;
+        self.piece[made.min(place.start)..place.start].fill(0);
+        let out = &mut self.piece[place.clone()];
+        if inside == (at..end) {
+            job.convert(self.source, chunk, self.scale, &mut self.weights, out)?;
+        } else {
+            self.chunk.resize((end - at) as usize, 0);
+            job.convert(self.source, chunk, self.scale, &mut self.weights, &mut self.chunk)?;
+            out.copy_from_slice(&self.chunk[(inside.start - at) as usize..][..out.len()]);
         }
-        let count = (weights.end - weights.start) as usize;
-        left.decode(*from_a, count);
-        right.decode(*from_b, count);
-        if left.weights != right.weights {
-            return Ok(false);
-        }
+        Ok(place.end)
     }
-    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU64;
 
+    use quant::DType;
     use quant::codec::{decode_row, encode_row};
 
     use super::*;
-    use crate::source::SourceFile;
+    use crate::plan::TensorPlan;
+    use crate::source::{SourceFile, SourceTensor};
 
     /// Counts what it is told.
     #[derive(Default)]
@@ -487,10 +285,11 @@ mod tests {
             let path = dir.path().join(format!("{size}"));
             let staged = Staged::create(&path, false).unwrap();
             let mut jobs = Vec::new();
-            for (i, (from, to, cols, rows, add_one)) in kinds.into_iter().enumerate() {
-                let (source, offset) = (&source.tensors[i], offsets[i]);
-                let (len, cols) = ((cols * rows) as u64, cols as u64);
-                jobs.push(Job { name: "", source, from, to, len, cols, add_one, offset });
+            for (i, (_, dtype, cols, rows, add_one)) in kinds.into_iter().enumerate() {
+                let dims = vec![cols as u64, rows as u64];
+                let spec = TensorSpec { name: String::new(), dtype, dims };
+                let plan = TensorPlan { spec, source: i, add_one };
+                jobs.push(Job::new(&source.tensors[i], &plan, offsets[i]).unwrap());
             }
             let len = expected.len() as u64;
             let output = Output { file: &staged, header: &header, jobs, len };

@@ -9,19 +9,21 @@ use crate::codec::QK;
 pub(super) fn quantize(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
     let blocks = x.chunks_exact(QK).zip(q.chunks_exact_mut(QK)).zip(scale).zip(sum);
     for (((x, q), scale), sum) in blocks {
-        // SAFETY: each of the four lies within the block's 32 floats.
-        let v = unsafe { [0, 8, 16, 24].map(|i| _mm256_loadu_ps(x.as_ptr().add(i))) };
         let sign = _mm256_set1_ps(-0.0);
-        // `max` returns its second operand when the first is NaN: NaNs are ignored.
-        let m = v
-            .into_iter()
-            .fold(_mm256_setzero_ps(), |m, v| _mm256_max_ps(_mm256_andnot_ps(sign, v), m));
+        let mut v = [_mm256_setzero_ps(); 4];
+        let mut m = _mm256_setzero_ps();
+        for (i, v) in v.iter_mut().enumerate() {
+            // SAFETY: each of the four lies within the block's 32 floats.
+            *v = unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) };
+            // `max` returns its second operand when the first is NaN: NaNs are ignored.
+            m = _mm256_max_ps(_mm256_andnot_ps(sign, *v), m);
+        }
         let m = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps::<1>(m));
         let m = _mm_max_ps(m, _mm_movehl_ps(m, m));
         let m = _mm_max_ss(m, _mm_movehdup_ps(m));
         let d = _mm_cvtss_f32(m) / 127.0;
         let id = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let r = v.map(|v| round(v, id));
+        let r = [round(v[0], id), round(v[1], id), round(v[2], id), round(v[3], id)];
         *scale = d;
         let s = _mm256_add_epi32(_mm256_add_epi32(r[0], r[1]), _mm256_add_epi32(r[2], r[3]));
         let s = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256::<1>(s));

@@ -64,7 +64,10 @@ unsafe fn unpack<F: Blocks>(rows: [*const u8; ROWS], blocks: usize, panel: *mut 
                 }
                 for half in 0..2 {
                     // 4 × 4 dwords: quad `i` of each row to each row of quad `i`.
-                    let [a, b, c, d] = quants.map(|q| vreinterpretq_s32_s8(q[half]));
+                    let (a, b) = (quants[0][half], quants[1][half]);
+                    let (c, d) = (quants[2][half], quants[3][half]);
+                    let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+                    let (c, d) = (vreinterpretq_s32_s8(c), vreinterpretq_s32_s8(d));
                     let (p, q) = (vtrn1q_s32(a, b), vtrn1q_s32(c, d));
                     let (r, s) = (vtrn2q_s32(a, b), vtrn2q_s32(c, d));
                     let wide = |v| vreinterpretq_s64_s32(v);

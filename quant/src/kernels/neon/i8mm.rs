@@ -90,7 +90,8 @@ unsafe fn unpack<F: Blocks>(rows: [*const u8; ROWS], blocks: usize, panel: *mut 
         unsafe {
             let out = panel.add(b * PANEL);
             for pair in 0..PAIRS {
-                let block = [0, 1].map(|r| rows[2 * pair + r].add(b * F::BYTES));
+                let block =
+                    [rows[2 * pair].add(b * F::BYTES), rows[2 * pair + 1].add(b * F::BYTES)];
                 let (first, second) = (F::quants(block[0]), F::quants(block[1]));
                 for half in 0..2 {
                     let a = vreinterpretq_s64_s8(first[half]);
