@@ -4,9 +4,12 @@
 //! slot `p % capacity`, with room for the window and for one batch more, so that a whole batch can
 //! be stored before any of its rows attends.
 
+mod layout;
+
 use crate::config::GemmaConfig;
 use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
+use layout::Layout;
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,11 +37,11 @@ impl KvType {
 /// Heads are padded to a multiple of this many features, with zeros, so that vectors need no tails.
 pub(crate) const HEAD_PAD: usize = 16;
 
-/// One layer's keys and values: `[seq][kv_head][slot][row_bytes]` each.
-pub(crate) struct LayerCache {
-    pub(crate) slots: usize,
-    pub(crate) k: SharedBuf<u8>,
-    pub(crate) v: SharedBuf<u8>,
+/// Which of the two rows of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyOrValue {
+    Key,
+    Value,
 }
 
 /// The cache of a session.
@@ -47,7 +50,9 @@ pub struct KvCache {
     pub(crate) row_bytes: usize,
     pub(crate) head_pad: usize,
     pub(crate) kv_heads: usize,
-    pub(crate) layers: Vec<LayerCache>,
+    /// Keys and values of all layers.
+    pub(crate) memory: SharedBuf<u8>,
+    layout: Layout,
     windows: Vec<Option<usize>>,
     context: usize,
     /// Per sequence: positions stored, and the highest number of positions it ever had since it was
@@ -75,26 +80,22 @@ impl KvCache {
         let head_pad = config.head_dim.next_multiple_of(HEAD_PAD);
         let row_bytes = kv_type.row_bytes(head_pad);
         let windows: Vec<_> = config.layers.iter().map(|l| l.window).collect();
-        let mut layers = Vec::with_capacity(windows.len());
-        for window in &windows {
-            let slots = window.map_or(context, |w| w.saturating_add(batch).min(context));
-            let bytes = [seqs, config.kv_heads, slots, row_bytes]
-                .into_iter()
-                .try_fold(1usize, usize::checked_mul)
-                .unwrap_or(usize::MAX);
-            let no_memory = || RuntimeError::Memory { what: "a KV cache layer", bytes };
-            layers.push(LayerCache {
-                slots,
-                k: SharedBuf::zeroed(bytes).ok_or_else(no_memory)?,
-                v: SharedBuf::zeroed(bytes).ok_or_else(no_memory)?,
-            });
-        }
+        let slots = |w: &Option<usize>| w.map_or(context, |w| w.saturating_add(batch).min(context));
+        let slots: Vec<_> = windows.iter().map(slots).collect();
+        let layout = Layout::new(&slots, config.kv_heads, row_bytes);
+        let bytes = layout.as_ref().and_then(|l| l.seq_bytes().checked_mul(seqs));
+        let memory = bytes.and_then(SharedBuf::in_large_pages);
+        let (Some(layout), Some(memory)) = (layout, memory) else {
+            let bytes = bytes.unwrap_or(usize::MAX);
+            return Err(RuntimeError::Memory { what: "the KV cache", bytes });
+        };
         Ok(KvCache {
             kv_type,
             row_bytes,
             head_pad,
             kv_heads: config.kv_heads,
-            layers,
+            memory,
+            layout,
             windows,
             context,
             seqs: vec![(0, 0); seqs],
@@ -128,7 +129,7 @@ impl KvCache {
 
     /// Bytes that the cache takes when every slot is filled.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|l| l.k.len() + l.v.len()).sum()
+        self.memory.len()
     }
 
     /// Bytes of keys and values that a token at `position` reads.
@@ -144,11 +145,10 @@ impl KvCache {
         if len >= now {
             return now;
         }
-        let intact = self.windows.iter().zip(&self.layers).all(|(window, layer)| match window {
+        let intact = self.rings().all(|(window, slots)| {
             // The next position sees `window - 1` before it; the ring holds the last `slots` of
             // the `high` positions ever written.
-            Some(w) => high <= layer.slots || (len + 1).saturating_sub(*w) >= high - layer.slots,
-            None => true,
+            high <= slots || (len + 1).saturating_sub(window) >= high - slots
         });
         self.seqs[seq] = if intact { (len, high) } else { (0, 0) };
         if len == 0 {
@@ -161,9 +161,8 @@ impl KvCache {
     /// batch from there on, would see is lost by that.
     #[cfg(feature = "gpu")]
     pub(crate) fn spare(&self, len: usize) -> usize {
-        let rings = self.windows.iter().zip(&self.layers);
-        let rings = rings.filter(|(_, layer)| layer.slots < self.context);
-        let spare = rings.filter_map(|(window, layer)| Some(layer.slots - (*window)?));
+        let rings = self.rings().filter(|&(_, slots)| slots < self.context);
+        let spare = rings.map(|(window, slots)| slots - window);
         spare.min().unwrap_or(usize::MAX).min(self.context - len)
     }
 
@@ -173,10 +172,33 @@ impl KvCache {
         self.seqs[seq] = (len, high.max(len));
     }
 
-    /// Offset of the row of `pos` in a layer's `k` or `v`.
-    pub(crate) fn offset(&self, layer: usize, seq: usize, head: usize, pos: usize) -> usize {
-        let slots = self.layers[layer].slots;
-        ((seq * self.kv_heads + head) * slots + pos % slots) * self.row_bytes
+    /// Window and slots of each sliding layer.
+    fn rings(&self) -> impl Iterator<Item = (usize, usize)> {
+        let layers = self.windows.iter().enumerate();
+        layers.filter_map(|(layer, window)| Some(((*window)?, self.slots(layer))))
+    }
+
+    /// Positions that a layer holds.
+    pub(crate) fn slots(&self, layer: usize) -> usize {
+        self.layout.slots(layer)
+    }
+
+    /// Where in the memory the row of `pos` is, of the keys or the values.
+    pub(crate) fn offset(
+        &self,
+        layer: usize,
+        of: KeyOrValue,
+        seq: usize,
+        head: usize,
+        pos: usize,
+    ) -> usize {
+        let key = self.layout.key(layer, seq, head, pos);
+        key + if of == KeyOrValue::Value { self.layout.to_value() } else { 0 }
+    }
+
+    /// How many positions from `pos` on have rows one after the other.
+    pub(crate) fn run(&self, layer: usize, pos: usize) -> usize {
+        self.layout.run(layer, pos)
     }
 }
 
@@ -211,11 +233,12 @@ mod tests {
     #[test]
     fn rings_are_small_and_wrap() {
         let c = KvCache::new(&config(), KvType::F16, 2, 1000, 4).unwrap();
-        assert_eq!(c.layers[0].slots, 14);
-        assert_eq!(c.layers[1].slots, 1000);
-        assert_eq!(c.offset(0, 0, 0, 15), c.offset(0, 0, 0, 1));
-        assert_ne!(c.offset(1, 0, 0, 15), c.offset(1, 0, 0, 1));
-        assert_eq!(c.bytes(), 2 * 2 * (14 + 1000) * 64);
+        assert_eq!((c.slots(0), c.slots(1)), (14, 1000));
+        let key = |layer, pos| c.offset(layer, KeyOrValue::Key, 0, 0, pos);
+        assert_eq!(key(0, 15), key(0, 1));
+        assert_ne!(key(1, 15), key(1, 1));
+        // In one segment of 1024 slots each.
+        assert_eq!(c.bytes(), 2 * 2 * (1024 + 1024) * 64);
     }
 
     #[test]

@@ -11,8 +11,7 @@ use quant::kernels::Kernels;
 use super::ops::{FromF16, FromQ8};
 use super::simd::{self, Op, Simd};
 use crate::aligned::Aligned;
-use crate::cpu::shared::SharedBuf;
-use crate::kv_cache::{KvCache, KvType};
+use crate::kv_cache::{KeyOrValue, KvCache, KvType};
 
 mod few;
 mod fixed;
@@ -92,30 +91,28 @@ impl Attention<'_> {
         stride: usize,
         [k, v]: [&mut [f32]; 2],
     ) {
-        let layer = &self.cache.layers[self.layer];
-        self.widen_one(kernels, &layer.k, at, n, stride, k);
-        self.widen_one(kernels, &layer.v, at, n, stride, v);
+        self.widen_one(kernels, KeyOrValue::Key, at, n, stride, k);
+        self.widen_one(kernels, KeyOrValue::Value, at, n, stride, v);
     }
 
-    /// The same of `from`, the layer's keys or values, alone.
+    /// The same of the keys or the values alone.
     fn widen_one(
         &self,
         kernels: &Kernels,
-        from: &SharedBuf<u8>,
+        of: KeyOrValue,
         at: usize,
         n: usize,
         stride: usize,
         to: &mut [f32],
     ) {
-        let (cache, slots) = (self.cache, self.cache.layers[self.layer].slots);
+        let cache = self.cache;
         let mut done = 0;
         while done < n {
-            // Rows that lie one after the other: up to the end of a ring.
-            let rows = (n - done).min(slots - (at + done) % slots);
-            let o = cache.offset(self.layer, self.seq, self.kv_head, at + done);
+            let rows = (n - done).min(cache.run(self.layer, at + done));
+            let o = cache.offset(self.layer, of, self.seq, self.kv_head, at + done);
             // SAFETY: this batch's keys and values were stored before the last barrier, and
             // nobody stores again before the next.
-            let from = unsafe { from.read(o..o + rows * cache.row_bytes) };
+            let from = unsafe { cache.memory.read(o..o + rows * cache.row_bytes) };
             simd::run(kernels, Widen { cache, from, stride, to: &mut to[done * stride..] });
             done += rows;
         }
@@ -181,7 +178,7 @@ mod tests {
     }
 
     /// Stores a key or value; returns it as it was stored, padded.
-    fn store(cache: &KvCache, to: &SharedBuf<u8>, pos: usize, row: &[f32]) -> Vec<f32> {
+    fn store(cache: &KvCache, of: KeyOrValue, pos: usize, row: &[f32]) -> Vec<f32> {
         let dtype = match cache.kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
@@ -189,9 +186,9 @@ mod tests {
         };
         let mut row = row.to_vec();
         row.resize(cache.head_pad, 0.0);
-        let at = cache.offset(0, 0, 0, pos);
+        let at = cache.offset(0, of, 0, 0, pos);
         // SAFETY: one thread.
-        let out = unsafe { to.write(at..at + cache.row_bytes) };
+        let out = unsafe { cache.memory.write(at..at + cache.row_bytes) };
         encode_row(dtype, &row, out);
         let mut stored = vec![0.0; row.len()];
         decode_row(dtype, out, &mut stored);
@@ -200,10 +197,9 @@ mod tests {
 
     /// Fills a cache; returns keys and values as they were stored, `[positions][head_pad]` each.
     fn fill(cache: &KvCache, head_dim: usize, positions: usize) -> [Vec<Vec<f32>>; 2] {
-        let layer = &cache.layers[0];
-        [(&layer.k, 1), (&layer.v, 2)].map(|(to, seed)| {
+        [(KeyOrValue::Key, 1), (KeyOrValue::Value, 2)].map(|(of, seed)| {
             (0..positions)
-                .map(|pos| store(cache, to, pos, &noise(pos * 2 + seed, head_dim)))
+                .map(|pos| store(cache, of, pos, &noise(pos * 2 + seed, head_dim)))
                 .collect()
         })
     }
@@ -339,7 +335,7 @@ mod tests {
                     for (pos, key) in keys.iter_mut().enumerate() {
                         let mut row = noise(pos * 2 + 1, head_dim);
                         row[5] *= outlier;
-                        *key = store(cache, &cache.layers[0].k, pos, &row);
+                        *key = store(cache, KeyOrValue::Key, pos, &row);
                     }
                 }
                 let q: Vec<f32> = noise(77, rows * head_dim).iter().map(|v| v * size).collect();
@@ -387,7 +383,7 @@ mod tests {
             let own = 10;
             for pos in (0..300).filter(|p| !visible[own].contains(p)) {
                 let key: Vec<f32> = noise(pos, head_dim).iter().map(|v| v * 50.0).collect();
-                store(&cache, &cache.layers[0].k, pos, &key);
+                store(&cache, KeyOrValue::Key, pos, &key);
             }
             job.run(&kernels, &mut states[1]);
             if job.in_fixed(&kernels) {

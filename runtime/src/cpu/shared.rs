@@ -4,14 +4,25 @@
 //! writes only rows that are its own and reads only rows that nobody writes. The borrow checker
 //! cannot see that protocol, so the two accessors are unsafe and say what the caller vouches for.
 
+use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::ops::Range;
+use std::ptr::NonNull;
+
+use memmap2::MmapMut;
+
+use crate::mapping::memory;
 
 /// A zeroed buffer, readable and writable in disjoint ranges from many threads.
 pub(crate) struct SharedBuf<T> {
-    cells: Box<[UnsafeCell<T>]>,
+    cells: NonNull<UnsafeCell<T>>,
+    len: usize,
+    /// What the cells lie in, where that is not the heap.
+    pages: Option<MmapMut>,
 }
 
+// SAFETY: the buffer owns its cells, as a `Box<[T]>` would.
+unsafe impl<T: Send> Send for SharedBuf<T> {}
 // SAFETY: access to the cells goes through `read` and `write`, whose callers vouch that ranges
 // written by one thread are not touched by another before a barrier orders them.
 unsafe impl<T: Send + Sync> Sync for SharedBuf<T> {}
@@ -19,25 +30,36 @@ unsafe impl<T: Send + Sync> Sync for SharedBuf<T> {}
 impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     /// `len` zeros, or `None` when the system has no room. The pages are taken only when touched.
     pub(crate) fn zeroed(len: usize) -> Option<Self> {
-        let layout = std::alloc::Layout::array::<UnsafeCell<T>>(len).ok()?;
-        if layout.size() == 0 {
-            return Some(SharedBuf { cells: Box::new([]) });
-        }
-        // SAFETY: the layout is not empty; zeros are a valid `T` (Zeroable), `UnsafeCell<T>` has
-        // the layout of `T`, and the box frees with the layout that was allocated.
-        let cells = unsafe {
-            let p = std::alloc::alloc_zeroed(layout);
-            if p.is_null() {
-                return None;
-            }
-            Box::from_raw(std::ptr::slice_from_raw_parts_mut(p.cast::<UnsafeCell<T>>(), len))
+        let layout = Layout::array::<UnsafeCell<T>>(len).ok()?;
+        let cells = match layout.size() {
+            0 => NonNull::dangling(),
+            // SAFETY: the layout is not empty.
+            _ => NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?.cast(),
         };
-        Some(SharedBuf { cells })
+        // Zeros are a valid `T` (Zeroable), and `UnsafeCell<T>` has the layout of `T`.
+        Some(SharedBuf { cells, len, pages: None })
+    }
+
+    /// The same in large pages, where the system has them to give.
+    pub(crate) fn in_large_pages(len: usize) -> Option<Self> {
+        let bytes = Layout::array::<UnsafeCell<T>>(len).ok()?.size();
+        if bytes == 0 {
+            return Self::zeroed(len);
+        }
+        let mut pages = memory(bytes).ok()?;
+        // A mapping begins on a page, and so on a boundary of any `T`.
+        let cells = NonNull::new(pages.as_mut_ptr())?.cast();
+        Some(SharedBuf { cells, len, pages: Some(pages) })
     }
 
     /// Number of elements.
     pub(crate) fn len(&self) -> usize {
-        self.cells.len()
+        self.len
+    }
+
+    fn cells(&self) -> &[UnsafeCell<T>] {
+        // SAFETY: so many zeroed cells were allocated there, and live as long as the buffer.
+        unsafe { std::slice::from_raw_parts(self.cells.as_ptr(), self.len) }
     }
 
     /// Grows to at least `len` elements, all zero again when it had to.
@@ -51,7 +73,7 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     /// Asks for a range that this thread will write soon, as far as there is one.
     #[inline]
     pub(crate) fn ask_to_write(&self, r: Range<usize>) {
-        if let Some(cells) = self.cells.get(r) {
+        if let Some(cells) = self.cells().get(r) {
             quant::kernels::ask_to_write(cells);
         }
     }
@@ -60,7 +82,7 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     /// No thread writes this range before the next barrier.
     #[inline]
     pub(crate) unsafe fn read(&self, r: Range<usize>) -> &[T] {
-        let cells = &self.cells[r];
+        let cells = &self.cells()[r];
         // SAFETY: the cells were bounds-checked; nobody writes them while the slice lives.
         unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<T>(), cells.len()) }
     }
@@ -71,7 +93,7 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn write(&self, r: Range<usize>) -> &mut [T] {
-        let cells = &self.cells[r];
+        let cells = &self.cells()[r];
         // SAFETY: the cells were bounds-checked; nobody else touches them while the slice lives.
         unsafe { std::slice::from_raw_parts_mut(cells.as_ptr() as *mut T, cells.len()) }
     }
@@ -86,5 +108,15 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     pub(crate) fn get(&mut self) -> &[T] {
         // SAFETY: `&mut self` proves that no thread holds a slice.
         unsafe { self.read(0..self.len()) }
+    }
+}
+
+impl<T> Drop for SharedBuf<T> {
+    fn drop(&mut self) {
+        let layout = Layout::array::<UnsafeCell<T>>(self.len).expect("as it was allocated");
+        if self.pages.is_none() && layout.size() > 0 {
+            // SAFETY: the cells came from the heap with this layout, and nobody has a slice any more.
+            unsafe { std::alloc::dealloc(self.cells.as_ptr().cast(), layout) };
+        }
     }
 }

@@ -20,12 +20,11 @@ use super::attention::State;
 use super::buffers::{RowBufs, packed_rows};
 use super::claims::share;
 use super::multiply::{CLAIM, WRITE_AHEAD};
-use super::shared::SharedBuf;
 use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
-use crate::batch::Batch;
+use crate::batch::{Batch, Row};
 use crate::config::GemmaConfig;
-use crate::kv_cache::{KvCache, KvType};
+use crate::kv_cache::{KeyOrValue, KvCache, KvType};
 use crate::weights::{Layer, WeightMatrix, Weights};
 
 /// What a thread keeps from token to token.
@@ -149,10 +148,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Stores one head's key or value.
-    fn store(&self, to: &SharedBuf<u8>, offset: usize, head: &[f32]) {
+    fn store(&self, offset: usize, head: &[f32]) {
         let cache = self.pass.cache;
         // SAFETY: each row of the cache is one item of `rope_store`'s split.
-        let out = unsafe { to.write(offset..offset + cache.row_bytes) };
+        let out = unsafe { cache.memory.write(offset..offset + cache.row_bytes) };
         match cache.kv_type {
             KvType::F16 => ops::to_f16(&self.cpu.kernels, head, out),
             KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(head)),
@@ -249,7 +248,7 @@ impl Backend for Worker<'_> {
         let kernels = &self.cpu.kernels;
         let per_row = c.heads + 2 * c.kv_heads;
         let table = self.cpu.rope_of_layer[layer.index];
-        let kv = &cache.layers[layer.index];
+        let place = |of, row: Row, head| cache.offset(layer.index, of, row.seq, head, row.pos);
         self.queries.clear();
         self.queries.resize(pad, 0.0);
         for item in self.share(self.active.len() * per_row) {
@@ -266,9 +265,9 @@ impl Backend for Worker<'_> {
             };
             let (cos, sin) = angles.split_at(hd / 2);
             if head >= c.heads + c.kv_heads {
-                let at = cache.offset(layer.index, row.seq, head - c.heads - c.kv_heads, row.pos);
                 self.queries[..hd].copy_from_slice(from);
-                self.store(&kv.v, at, self.queries);
+                let at = place(KeyOrValue::Value, row, head - c.heads - c.kv_heads);
+                self.store(at, self.queries);
                 continue;
             }
             let (is_q, norms) = (head < c.heads, &layer.qk_norm);
@@ -287,8 +286,7 @@ impl Backend for Worker<'_> {
             }
             ops::rope(out, cos, sin, if is_q { c.query_scale } else { 1.0 });
             if !is_q {
-                let at = cache.offset(layer.index, row.seq, head - c.heads, row.pos);
-                self.store(&kv.k, at, self.queries);
+                self.store(place(KeyOrValue::Key, row, head - c.heads), self.queries);
             }
         }
         self.cpu.barrier.wait();

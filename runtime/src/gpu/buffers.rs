@@ -166,7 +166,7 @@ pub(super) fn cache_format(cache: &KvCache) -> CacheFormat {
 /// Slots of each head and sequence on the device: as on the CPU, or a few more, so that 16 positions
 /// from a multiple of 16 on lie side by side.
 pub(super) fn device_slots(cache: &KvCache, layer: usize) -> usize {
-    cache.layers[layer].slots.next_multiple_of(16)
+    cache.slots(layer).next_multiple_of(16)
 }
 
 /// Bytes of keys or values of one layer: `[seq][kv_head][slot]` of rows as [`CacheFormat`] lays them out.

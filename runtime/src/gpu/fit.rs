@@ -19,7 +19,7 @@ pub(super) fn fitting(device: &Device, model: &Model, cache: &KvCache, max_rows:
         true => device_bytes(&[&weights.embed]),
         false => device_bytes(&[&weights.embed]) + device_bytes(&[&weights.output]),
     };
-    let of_layers: Vec<u64> = weights.layers.iter().map(|l| layer_bytes(l, cache)).collect();
+    let of_layers: Vec<u64> = weights.layers.iter().map(|l| layer_bytes(l, c, cache)).collect();
     if vocabulary + of_layers.iter().sum::<u64>() <= free {
         return of_layers.len();
     }

@@ -4,12 +4,13 @@ use shaders::params::Norm;
 use shaders::{Many, Output};
 
 use super::attend::AttendOps;
-use super::buffers::{Buffers, Which, cache_buffer};
+use super::buffers::{Buffers, Which, cache_buffer, cache_bytes};
 use super::device::Device;
 use super::error::GpuError;
 use super::matrix::{DeviceMatrix, device_bytes, stacks};
 use super::ops::{Ends, InBytes, MatOp, NormBefore, NormEnds, NormOps, NormedOp};
 use super::stretch::Stretch;
+use crate::config::GemmaConfig;
 use crate::kv_cache::KvCache;
 use crate::model::Model;
 use crate::weights::Layer;
@@ -31,9 +32,9 @@ pub(super) struct DeviceLayer {
 }
 
 /// Bytes of a layer's weights and cache on a device.
-pub(super) fn layer_bytes(layer: &Layer, cache: &KvCache) -> u64 {
+pub(super) fn layer_bytes(layer: &Layer, c: &GemmaConfig, cache: &KvCache) -> u64 {
     stacks(layer).iter().map(|(matrices, _)| device_bytes(matrices)).sum::<u64>()
-        + 2 * cache.layers[layer.index].k.len() as u64
+        + 2 * cache_bytes(c, cache, layer.index)
 }
 
 /// What all layers share while they are made.

@@ -10,7 +10,7 @@ use quant::kernels::{Kernels, ask_for, ask_for_line};
 
 use super::super::simd::{self, Op, Simd};
 use super::{Attention, State};
-use crate::kv_cache::KvType;
+use crate::kv_cache::{KeyOrValue, KvType};
 
 /// Positions in one block.
 pub(super) const BLOCK: usize = 32;
@@ -73,24 +73,23 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
     q.extend_from_slice(job.q);
     q.resize(tiled * pad, 0.0);
     scores.resize(tiled * BLOCK, 0.0);
-    let layer = &cache.layers[job.layer];
-    let bytes = |block: &Range<usize>| {
-        let from = cache.offset(job.layer, job.seq, job.kv_head, block.start);
-        from..from + block.len() * cache.row_bytes
+    let start = |of, at| cache.offset(job.layer, of, job.seq, job.kv_head, at);
+    let read = |of, block: &Range<usize>| {
+        let from = start(of, block.start);
+        // SAFETY: this batch's keys and values were stored before the last barrier, and nobody stores
+        // again before the next.
+        unsafe { cache.memory.read(from..from + block.len() * cache.row_bytes) }
     };
     let mut block = job.block(job.range.start);
     while !block.is_empty() {
-        let (at, next) = (bytes(&block), job.block(block.end));
-        // SAFETY: this batch's keys and values were stored before the last barrier, and nobody stores
-        // again before the next.
-        let (keys, values) = unsafe { (layer.k.read(at.clone()), layer.v.read(at.clone())) };
+        let next = job.block(block.end);
         let mut part = Block {
             job,
             tile,
             at: block.start,
             n: block.len(),
-            k: keys,
-            v: values,
+            k: read(KeyOrValue::Key, &block),
+            v: read(KeyOrValue::Value, &block),
             ahead: 0,
             q,
             scores,
@@ -101,7 +100,8 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
         match cache.kv_type {
             KvType::F16 | KvType::F32 => {
                 if !next.is_empty() {
-                    part.ahead = bytes(&next).start as isize - at.start as isize;
+                    let start = |at| start(KeyOrValue::Key, at) as isize;
+                    part.ahead = start(next.start) - start(block.start);
                 }
                 match cache.kv_type {
                     KvType::F16 => simd::run(kernels, Cells { cell: Half, part }),
@@ -110,9 +110,8 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
             }
             KvType::Q8_0 => {
                 if !next.is_empty() {
-                    // SAFETY: as above.
-                    let next = unsafe { [&layer.k, &layer.v].map(|b| b.read(bytes(&next))) };
-                    next.into_iter().for_each(ask_for);
+                    ask_for(read(KeyOrValue::Key, &next));
+                    ask_for(read(KeyOrValue::Value, &next));
                 }
                 k.reserve(BLOCK * pad);
                 v.reserve(BLOCK * pad);
@@ -129,8 +128,7 @@ pub(super) fn run(job: &Attention<'_>, kernels: &Kernels, state: &mut State) {
 impl Attention<'_> {
     /// The positions from `at` on that make a block: they lie one after the other in the cache.
     fn block(&self, at: usize) -> Range<usize> {
-        let slots = self.cache.layers[self.layer].slots;
-        let n = BLOCK.min(self.range.end.saturating_sub(at)).min(slots - at % slots);
+        let n = BLOCK.min(self.range.end.saturating_sub(at)).min(self.cache.run(self.layer, at));
         at..at + n
     }
 }

@@ -18,6 +18,7 @@ use super::super::simd::{self, Op, Simd};
 use super::softmax::{self, Running, Weights};
 use super::{Attention, SKEW, State};
 use crate::aligned::Aligned;
+use crate::kv_cache::KeyOrValue;
 
 /// Keys of a block: whole tiles.
 const KEYS: usize = 12 * TILE;
@@ -118,14 +119,13 @@ fn pack(
     [keys, values]: [&mut [f32]; 2],
 ) {
     let (pad, stride) = (job.cache.head_pad, job.cache.head_pad + SKEW);
-    let layer = &job.cache.layers[job.layer];
     let tiles = own.k.chunks_exact_mut(pad * TILE).zip(own.k_scale.chunks_exact_mut(TILE));
     for (tile, (q, scale)) in tiles.enumerate().take(n.div_ceil(TILE)) {
         let count = TILE.min(n - tile * TILE);
-        job.widen_one(kernels, &layer.k, at + tile * TILE, count, stride, keys);
+        job.widen_one(kernels, KeyOrValue::Key, at + tile * TILE, count, stride, keys);
         kernels.pack_fixed(keys, stride, pad, count, TILE, q, scale);
     }
-    job.widen_one(kernels, &layer.v, at, n, stride, values);
+    job.widen_one(kernels, KeyOrValue::Value, at, n, stride, values);
     let words = own.v_scale.len() * KEYS;
     let (v, scale) = (&mut own.v[..words], &mut own.v_scale);
     kernels.pack_fixed_columns(values, stride, n, pad, KEYS, v, scale);
