@@ -11,6 +11,9 @@ use crate::cpu::shared::SharedBuf;
 use crate::error::RuntimeError;
 use layout::Layout;
 
+/// Bytes of a segment of the cache, at least; small in tests, so that theirs have several.
+const SEGMENT: usize = if cfg!(test) { 1 } else { layout::SEGMENT };
+
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvType {
@@ -82,7 +85,7 @@ impl KvCache {
         let windows: Vec<_> = config.layers.iter().map(|l| l.window).collect();
         let slots = |w: &Option<usize>| w.map_or(context, |w| w.saturating_add(batch).min(context));
         let slots: Vec<_> = windows.iter().map(slots).collect();
-        let layout = Layout::new(&slots, config.kv_heads, row_bytes);
+        let layout = Layout::new(&slots, config.kv_heads, row_bytes, SEGMENT);
         let bytes = layout.as_ref().and_then(|l| l.seq_bytes().checked_mul(seqs));
         let memory = bytes.and_then(SharedBuf::in_large_pages);
         let (Some(layout), Some(memory)) = (layout, memory) else {
@@ -237,8 +240,8 @@ mod tests {
         let key = |layer, pos| c.offset(layer, KeyOrValue::Key, 0, 0, pos);
         assert_eq!(key(0, 15), key(0, 1));
         assert_ne!(key(1, 15), key(1, 1));
-        // In one segment of 1024 slots each.
-        assert_eq!(c.bytes(), 2 * 2 * (1024 + 1024) * 64);
+        // In whole segments of 32 slots.
+        assert_eq!(c.bytes(), 2 * 2 * (32 + 1024) * 64);
     }
 
     #[test]

@@ -2,13 +2,19 @@
 //!
 //! SAFETY of the shared accesses: as in [`worker`](super::worker).
 
+use std::ops::Range;
+
+use super::ahead::Between;
 use super::attention::Attention;
 use super::worker::Worker;
+use crate::kv_cache::KeyOrValue;
 use crate::weights::Layer;
 
 /// Query rows that go over the cache together, when there are many: keys and values are prepared once for
 /// them all, but threads want several claims each.
 const QUERIES: [usize; 2] = [64, 256];
+/// Bytes of keys, and of values, that are asked for while the matmul before attention ends.
+const AHEAD: usize = 16 << 10;
 /// Claims that a thread finds, where there are more rows than that.
 const CLAIMS: usize = 4;
 
@@ -16,10 +22,30 @@ impl Worker<'_> {
     /// The positions that batch row `row` sees in this layer: its own the last, unless it is part
     /// of an image. A window ends with the row's own position there too; what it sees of the image
     /// after that comes on top (Transformers: AND(window, OR(causal, same image))).
-    fn sees(&self, row: usize, layer: &Layer) -> std::ops::Range<usize> {
+    pub(super) fn sees(&self, row: usize, layer: &Layer) -> Range<usize> {
         let after = self.pass.batch.rows[row].pos + 1;
         let from = layer.config.window.map_or(0, |w| after.saturating_sub(w));
         from..self.pass.batch.sees_to(row)
+    }
+
+    /// The positions of a row that this thread goes over, where threads share them.
+    pub(super) fn part(&self, sees: &Range<usize>) -> Range<usize> {
+        let step = sees.len().div_ceil(self.cpu.threads).next_multiple_of(32);
+        let from = (sees.start + self.index * step).min(sees.end);
+        from..(from + step).min(sees.end)
+    }
+
+    /// What this thread begins attention with, for the first row.
+    pub(super) fn before_attention(&self, layer: &Layer) -> Between {
+        let Some(&row) = self.active.first() else { return Between::default() };
+        let (cache, part) = (self.pass.cache, self.part(&self.sees(row, layer)));
+        let rows = part.len().min(cache.run(layer.index, part.start)).min(AHEAD / cache.row_bytes);
+        let first = |of| {
+            let seq = self.pass.batch.rows[row].seq;
+            let from = cache.offset(layer.index, of, seq, 0, part.start);
+            cache.memory.place(from..from + rows * cache.row_bytes)
+        };
+        Between::default().with(first(KeyOrValue::Key)).with(first(KeyOrValue::Value))
     }
 
     /// Few rows: every thread takes a part of the cache for each row and KV head, then the parts
@@ -31,15 +57,16 @@ impl Worker<'_> {
         let part = pad + 2;
         for (t, &row) in self.active.iter().enumerate() {
             let sees = self.sees(row, layer);
-            let step = sees.len().div_ceil(threads).next_multiple_of(32);
-            let from = (sees.start + self.index * step).min(sees.end);
-            let range = from..(from + step).min(sees.end);
+            let range = self.part(&sees);
             for kv_head in 0..c.kv_heads {
                 self.visible.clear();
                 self.visible.resize(group, sees.clone());
                 let at = (row * c.heads + kv_head * group) * pad;
-                // SAFETY: queries were written before the last barrier.
-                let q = unsafe { self.cpu.shared.q.read(at..at + group * pad) };
+                let q = match self.pass.batch.rows.len() {
+                    1 => &self.queries[at..at + group * pad], // its own, all of them
+                    // SAFETY: queries were written before the last barrier.
+                    _ => unsafe { self.cpu.shared.q.read(at..at + group * pad) },
+                };
                 let job = Attention {
                     cache: self.pass.cache,
                     layer: layer.index,
@@ -85,7 +112,7 @@ impl Worker<'_> {
         let (pad, group) = (self.pass.cache.head_pad, c.heads / c.kv_heads);
         let rows = self.active.len() * c.heads / (self.cpu.threads * CLAIMS);
         let tokens = (rows.clamp(QUERIES[0], QUERIES[1]) / group).max(1);
-        let mut blocks: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut blocks: Vec<Range<usize>> = Vec::new();
         for (t, &row) in self.active.iter().enumerate() {
             let seq = self.pass.batch.rows[row].seq;
             match blocks.last_mut() {

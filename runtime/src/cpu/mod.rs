@@ -1,7 +1,7 @@
 //! The CPU backend: SIMD kernels inside one SPMD region a batch.
 //!
 //! rayon owns the threads. A forward pass is one `broadcast`: every thread runs the same
-//! [`forward`](crate::forward::forward) and they meet at a spinning barrier about six times a
+//! [`forward`](crate::forward::forward) and they meet at a spinning barrier five or six times a
 //! layer; a fork and join per matmul would cost microseconds, hundreds of times a token.
 
 mod ahead;
@@ -12,6 +12,7 @@ mod buffers;
 mod claims;
 mod multiply;
 pub(crate) mod ops;
+mod rope;
 pub(crate) mod shared;
 pub(crate) mod simd;
 mod topology;

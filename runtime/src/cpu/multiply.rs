@@ -11,7 +11,7 @@ use quant::codec::QK;
 use quant::kernels::{Packing, Rows};
 
 use super::SMALL;
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Between};
 use super::buffers::{Quantized, packed_rows};
 use super::claims::{Claims, share};
 use super::shared::SharedBuf;
@@ -26,6 +26,9 @@ pub(super) const CLAIM: usize = 128;
 
 /// Rows between one whose results are written and the one whose place is asked for.
 pub(super) const WRITE_AHEAD: usize = 8;
+
+/// Claims of so small a part of a thread's share are the last ones.
+const LAST: usize = 4;
 
 /// A matrix and the column of the output where its features begin.
 pub(super) type Placed<'w> = (&'w WeightMatrix, usize);
@@ -107,18 +110,25 @@ impl<'a> Worker<'a> {
         w.view(self.pass.file)
     }
 
-    /// out[t][column + r] = input[t] · w[r] for every matrix, then `finish` on each finished piece.
+    /// out[t][column + r] = input[t] · w[r] for every matrix, then `finish` on each finished piece. Towards the
+    /// end of it a few rows' threads ask for what they read `between` this and the next matmul.
     pub(super) fn matmul(
         &mut self,
         matrices: &[Placed<'_>],
         input: Rows<'_>,
         out: &SharedBuf<f32>,
         ld: usize,
+        between: Between,
         finish: impl Fn(&mut [f32]),
     ) {
         let parts = |w: &WeightMatrix| w.rows.div_ceil(STRIP);
         let total = matrices.iter().map(|(w, _)| parts(w)).sum();
+        let mut asked = self.active.len() > SMALL;
         for claim in self.claim(total, CLAIM / STRIP) {
+            if !asked && claim.len() * self.cpu.threads * LAST <= total {
+                asked = true;
+                between.ask();
+            }
             let mut before = 0; // strips of the matrices before this one
             for &(w, column) in matrices {
                 let here = parts(w);

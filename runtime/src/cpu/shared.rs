@@ -78,6 +78,12 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
         }
     }
 
+    /// Where a range is: not for reading.
+    pub(crate) fn place(&self, r: Range<usize>) -> *const [T] {
+        let cells = &self.cells()[r];
+        std::ptr::slice_from_raw_parts(cells.as_ptr().cast(), cells.len())
+    }
+
     /// # Safety
     /// No thread writes this range before the next barrier.
     #[inline]

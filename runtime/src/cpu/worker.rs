@@ -12,19 +12,19 @@
 
 use std::ops::Range;
 
-use quant::DType;
 use quant::codec::{QK, decode_row};
 use quant::kernels::{Input, Packing, Scratch, tiles};
 
+use super::ahead::Between;
 use super::attention::State;
 use super::buffers::{RowBufs, packed_rows};
 use super::claims::share;
 use super::multiply::{CLAIM, WRITE_AHEAD};
 use super::{Before, Cpu, SMALL, ops};
 use crate::backend::Backend;
-use crate::batch::{Batch, Row};
+use crate::batch::Batch;
 use crate::config::GemmaConfig;
-use crate::kv_cache::{KeyOrValue, KvCache, KvType};
+use crate::kv_cache::KvCache;
 use crate::weights::{Layer, WeightMatrix, Weights};
 
 /// What a thread keeps from token to token.
@@ -147,16 +147,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Stores one head's key or value.
-    fn store(&self, offset: usize, head: &[f32]) {
-        let cache = self.pass.cache;
-        // SAFETY: each row of the cache is one item of `rope_store`'s split.
-        let out = unsafe { cache.memory.write(offset..offset + cache.row_bytes) };
-        match cache.kv_type {
-            KvType::F16 => ops::to_f16(&self.cpu.kernels, head, out),
-            KvType::F32 => out.copy_from_slice(bytemuck::cast_slice(head)),
-            KvType::Q8_0 => quant::codec::encode_row(DType::Q8_0, head, out),
-        }
+    /// What a residual and the norm after it read: the row, and these norms' weights.
+    fn before_norms(&self, norms: &[&[f32]; 2]) -> Between {
+        let x = self.rows.x.place(0..self.pass.config.hidden);
+        Between::default().with(x).with(norms[0]).with(norms[1])
     }
 }
 
@@ -238,58 +232,17 @@ impl Backend for Worker<'_> {
         let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let matrices = [(&layer.q, 0), (&layer.k, c.q_dim()), (&layer.v, c.q_dim() + c.kv_dim())];
         let ld = c.q_dim() + 2 * c.kv_dim();
-        self.matmul(&matrices, h, &self.cpu.shared.qkv, ld, |_| {});
+        let between = self.before_attention(layer);
+        self.matmul(&matrices, h, &self.cpu.shared.qkv, ld, between, |_| {});
         self.wait_and_ask(&[&layer.o], false);
     }
 
     fn rope_store(&mut self, layer: &Layer) {
-        let (c, cache) = (self.pass.config, self.pass.cache);
-        let (hd, pad) = (c.head_dim, cache.head_pad);
-        let kernels = &self.cpu.kernels;
-        let per_row = c.heads + 2 * c.kv_heads;
-        let table = self.cpu.rope_of_layer[layer.index];
-        let place = |of, row: Row, head| cache.offset(layer.index, of, row.seq, head, row.pos);
-        self.queries.clear();
-        self.queries.resize(pad, 0.0);
-        for item in self.share(self.active.len() * per_row) {
-            let (t, head) = (item / per_row, item % per_row);
-            let row = self.pass.batch.rows[t];
-            // SAFETY: projections and angles were written before the last barrier.
-            let (from, angles) = unsafe {
-                let at = (t * per_row + head) * hd;
-                let table = (t * 2 + table) * hd;
-                (
-                    self.cpu.shared.qkv.read(at..at + hd),
-                    self.cpu.shared.angles.read(table..table + hd),
-                )
-            };
-            let (cos, sin) = angles.split_at(hd / 2);
-            if head >= c.heads + c.kv_heads {
-                self.queries[..hd].copy_from_slice(from);
-                let at = place(KeyOrValue::Value, row, head - c.heads - c.kv_heads);
-                self.store(at, self.queries);
-                continue;
-            }
-            let (is_q, norms) = (head < c.heads, &layer.qk_norm);
-            let out = if is_q {
-                let at = (t * c.heads + head) * pad;
-                // SAFETY: this row and head are this thread's item.
-                unsafe { self.cpu.shared.q.write(at..at + hd) }
-            } else {
-                &mut self.queries[..hd]
-            };
-            match norms {
-                Some((q, k)) => {
-                    ops::rms_norm(kernels, from, if is_q { q } else { k }, c.rms_eps, out)
-                }
-                None => out.copy_from_slice(from),
-            }
-            ops::rope(out, cos, sin, if is_q { c.query_scale } else { 1.0 });
-            if !is_q {
-                self.store(place(KeyOrValue::Key, row, head - c.heads), self.queries);
-            }
+        if self.pass.batch.rows.len() == 1 {
+            self.rope_store_alone(layer);
+        } else {
+            self.rope_store_shared(layer);
         }
-        self.cpu.barrier.wait();
     }
 
     fn keep_wanted(&mut self) {
@@ -332,7 +285,8 @@ impl Backend for Worker<'_> {
         // SAFETY: a was written before the last barrier, or by this thread.
         let a = unsafe { self.input(&self.rows.a_q, &self.rows.a) };
         let hidden = self.pass.config.hidden;
-        self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, |_| {});
+        let between = self.before_norms(&[&layer.post_attn_norm, &layer.ffn_norm]);
+        self.matmul(&[(&layer.o, 0)], a, &self.cpu.shared.o, hidden, between, |_| {});
         self.wait_and_ask(&[&layer.gate, &layer.up], true);
     }
 
@@ -413,9 +367,12 @@ impl Backend for Worker<'_> {
             }
         };
         let hidden = self.pass.config.hidden;
-        self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, |_| {});
         let weights = self.pass.weights;
-        match weights.layers.get(layer.index + 1) {
+        let next = weights.layers.get(layer.index + 1);
+        let norm = next.map_or(&weights.output_norm, |next| &next.attn_norm);
+        let between = self.before_norms(&[&layer.post_ffn_norm, norm]);
+        self.matmul(&[(&layer.down, 0)], g, &self.cpu.shared.o, hidden, between, |_| {});
+        match next {
             Some(next) => self.wait_and_ask(&[&next.q, &next.k, &next.v], false),
             None => self.wait_and_ask(&[&weights.output], false),
         }
@@ -446,7 +403,8 @@ impl Backend for Worker<'_> {
         // SAFETY: h was written before `sync_rows`, or by this thread.
         let h = unsafe { self.input(&self.rows.h_q, &self.rows.h) };
         let (cap, kernels) = (self.pass.config.final_softcap, self.cpu.kernels);
-        self.matmul(&[(w, 0)], h, &self.cpu.shared.logits, w.rows, |y| {
+        let nothing = Between::default();
+        self.matmul(&[(w, 0)], h, &self.cpu.shared.logits, w.rows, nothing, |y| {
             if let Some(cap) = cap {
                 ops::softcap(&kernels, y, cap);
             }

@@ -6,8 +6,8 @@
 
 /// The fewest slots of a segment: as many positions as attention takes at once.
 const SLOTS: usize = 32;
-/// Segments are at least so large, where slots are small: a large page.
-const SEGMENT: usize = 2 << 20;
+/// Bytes that a segment has at least, where slots are small: a large page.
+pub(super) const SEGMENT: usize = 2 << 20;
 
 /// See the module.
 pub(super) struct Layout {
@@ -36,12 +36,17 @@ struct Place {
 
 impl Layout {
     /// For layers with so many slots, none of them without, and rows of `row_bytes` bytes for each of `kv_heads`
-    /// keys and values. `None` where that is more than an address can say.
-    pub(super) fn new(slots_of: &[usize], kv_heads: usize, row_bytes: usize) -> Option<Self> {
+    /// keys and values, in segments of at least `segment` bytes. `None` where that is more than an address can say.
+    pub(super) fn new(
+        slots_of: &[usize],
+        kv_heads: usize,
+        row_bytes: usize,
+        segment: usize,
+    ) -> Option<Self> {
         let most = slots_of.iter().copied().max()?;
         let head = row_bytes.checked_mul(kv_heads)?;
         let slot = head.checked_mul(2)?.checked_mul(slots_of.len())?;
-        let slots = SEGMENT.div_ceil(slot.max(1)).max(SLOTS).next_power_of_two();
+        let slots = segment.div_ceil(slot.max(1)).max(SLOTS).next_power_of_two();
         let slots = slots.min(most.checked_next_power_of_two()?);
         let part = head.checked_mul(slots)?;
         let layer = part.checked_mul(2)?;
@@ -112,7 +117,7 @@ mod tests {
             (vec![70, 40, 100, 100], 2, 16 << 10),
             (vec![1], 1, 2),
         ] {
-            let layout = Layout::new(&slots_of, heads, row).unwrap();
+            let layout = Layout::new(&slots_of, heads, row, SEGMENT).unwrap();
             let seqs = 2;
             let mut taken = vec![false; seqs * layout.seq_bytes() / row];
             for (layer, &slots) in slots_of.iter().enumerate() {
@@ -140,7 +145,7 @@ mod tests {
     fn a_short_context_lies_together() {
         // Gemma 3 1B: 26 layers, every sixth of them global.
         let slots_of: Vec<_> = (1..=26).map(|l| if l % 6 == 0 { 32768 } else { 1024 }).collect();
-        let layout = Layout::new(&slots_of, 1, 512).unwrap();
+        let layout = Layout::new(&slots_of, 1, 512, SEGMENT).unwrap();
         let ends = (0..26).map(|l| layout.key(l, 0, 0, 127) + layout.to_value() + 512);
         assert_eq!(ends.max().unwrap(), 26 * 2 * 128 * 512);
         assert_eq!(layout.seq_bytes(), 2 * 512 * (22 * 1024 + 4 * 32768));
@@ -148,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_no_address_can_say() {
-        assert!(Layout::new(&[usize::MAX], 1, 64).is_none());
-        assert!(Layout::new(&[1 << 50, 10], 1 << 10, 1 << 10).is_none());
+        assert!(Layout::new(&[usize::MAX], 1, 64, SEGMENT).is_none());
+        assert!(Layout::new(&[1 << 50, 10], 1 << 10, 1 << 10, SEGMENT).is_none());
     }
 }
