@@ -87,7 +87,7 @@ impl KvCache {
         let slots: Vec<_> = windows.iter().map(slots).collect();
         let layout = Layout::new(&slots, config.kv_heads, row_bytes, SEGMENT);
         let bytes = layout.as_ref().and_then(|l| l.seq_bytes().checked_mul(seqs));
-        let memory = bytes.and_then(SharedBuf::in_large_pages);
+        let memory = bytes.and_then(SharedBuf::zeroed);
         let (Some(layout), Some(memory)) = (layout, memory) else {
             let bytes = bytes.unwrap_or(usize::MAX);
             return Err(RuntimeError::Memory { what: "the KV cache", bytes });

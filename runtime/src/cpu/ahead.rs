@@ -41,7 +41,7 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// What is read between two matmuls.
+/// What is read between two matmuls: at most four pieces.
 #[derive(Default)]
 pub(super) struct Between {
     pieces: [Piece; 4],

@@ -32,8 +32,8 @@ impl Worker<'_> {
         self.cpu.barrier.wait();
     }
 
-    /// Of a single token: every thread makes all queries for itself, and the one that
-    /// goes over the newest part of the cache stores key and value there. Nobody waits for that.
+    /// Of a single token: every thread makes all queries for itself, and the one that goes over the newest part of
+    /// the cache stores key and value there. Nobody waits for that.
     pub(super) fn rope_store_alone(&mut self, layer: &Layer) {
         let (c, pad) = (self.pass.config, self.pass.cache.head_pad);
         let mut queries = std::mem::take(self.queries);

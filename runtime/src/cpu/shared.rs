@@ -4,52 +4,30 @@
 //! writes only rows that are its own and reads only rows that nobody writes. The borrow checker
 //! cannot see that protocol, so the two accessors are unsafe and say what the caller vouches for.
 
-use std::alloc::Layout;
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::ops::Range;
-use std::ptr::NonNull;
 
 use memmap2::MmapMut;
 
 use crate::mapping::memory;
 
-/// A zeroed buffer, readable and writable in disjoint ranges from many threads.
+/// A zeroed buffer, readable and writable in disjoint ranges from many threads, in large pages where the system has
+/// them to give.
 pub(crate) struct SharedBuf<T> {
-    cells: NonNull<UnsafeCell<T>>,
+    /// `len` of `T`. Access goes through `read` and `write`, whose callers vouch that ranges written by one thread
+    /// are not touched by another before a barrier orders them.
+    map: MmapMut,
     len: usize,
-    /// What the cells lie in, where that is not the heap.
-    pages: Option<MmapMut>,
+    of: PhantomData<T>,
 }
-
-// SAFETY: the buffer owns its cells, as a `Box<[T]>` would.
-unsafe impl<T: Send> Send for SharedBuf<T> {}
-// SAFETY: access to the cells goes through `read` and `write`, whose callers vouch that ranges
-// written by one thread are not touched by another before a barrier orders them.
-unsafe impl<T: Send + Sync> Sync for SharedBuf<T> {}
 
 impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     /// `len` zeros, or `None` when the system has no room. The pages are taken only when touched.
     pub(crate) fn zeroed(len: usize) -> Option<Self> {
-        let layout = Layout::array::<UnsafeCell<T>>(len).ok()?;
-        let cells = match layout.size() {
-            0 => NonNull::dangling(),
-            // SAFETY: the layout is not empty.
-            _ => NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?.cast(),
-        };
-        // Zeros are a valid `T` (Zeroable), and `UnsafeCell<T>` has the layout of `T`.
-        Some(SharedBuf { cells, len, pages: None })
-    }
-
-    /// The same in large pages, where the system has them to give.
-    pub(crate) fn in_large_pages(len: usize) -> Option<Self> {
-        let bytes = Layout::array::<UnsafeCell<T>>(len).ok()?.size();
-        if bytes == 0 {
-            return Self::zeroed(len);
-        }
-        let mut pages = memory(bytes).ok()?;
-        // A mapping begins on a page, and so on a boundary of any `T`.
-        let cells = NonNull::new(pages.as_mut_ptr())?.cast();
-        Some(SharedBuf { cells, len, pages: Some(pages) })
+        let bytes = len.checked_mul(size_of::<T>())?;
+        let map = memory(bytes.max(1)).ok()?;
+        Some(SharedBuf { map, len, of: PhantomData })
     }
 
     /// Number of elements.
@@ -58,8 +36,9 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     }
 
     fn cells(&self) -> &[UnsafeCell<T>] {
-        // SAFETY: so many zeroed cells were allocated there, and live as long as the buffer.
-        unsafe { std::slice::from_raw_parts(self.cells.as_ptr(), self.len) }
+        // SAFETY: the mapping has so many, on a boundary of any `T`: a page's. Zeros are a valid `T` (Zeroable),
+        // and `UnsafeCell<T>` has the layout of `T`.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
     }
 
     /// Grows to at least `len` elements, all zero again when it had to.
@@ -114,15 +93,5 @@ impl<T: bytemuck::Zeroable + Copy> SharedBuf<T> {
     pub(crate) fn get(&mut self) -> &[T] {
         // SAFETY: `&mut self` proves that no thread holds a slice.
         unsafe { self.read(0..self.len()) }
-    }
-}
-
-impl<T> Drop for SharedBuf<T> {
-    fn drop(&mut self) {
-        let layout = Layout::array::<UnsafeCell<T>>(self.len).expect("as it was allocated");
-        if self.pages.is_none() && layout.size() > 0 {
-            // SAFETY: the cells came from the heap with this layout, and nobody has a slice any more.
-            unsafe { std::alloc::dealloc(self.cells.as_ptr().cast(), layout) };
-        }
     }
 }
