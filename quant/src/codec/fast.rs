@@ -200,14 +200,15 @@ fn q4_0(x: &[f32; QK], b: &mut BlockQ4_0) {
     let Some(extreme) = extreme(x) else { return oracle(DType::Q4_0, x, b) };
     let d = extreme / -8.0;
     let id = 1.0 / d;
-    if !id.is_finite() {
+    if !id.is_finite() || !d.is_finite() {
         return oracle(DType::Q4_0, x, b);
     }
     b.d = f16::from_f32(d).to_le_bytes();
-    // Every product is in -8 ..= 8 give or take a rounding, so the sum is in 0 .. 17.
     let mut q = [0u8; QK];
     for (q, v) in q.iter_mut().zip(x) {
-        *q = ((v * id + 8.5) as i32).min(15) as u8;
+        // SAFETY: no weight is larger than `extreme`, which is finite: every product is in -8 ..= 8 give or take
+        // a rounding, and the sum in 0 .. 17. (A cast that saturates is not vectorized.)
+        *q = unsafe { (v * id + 8.5).to_int_unchecked::<i32>() }.min(15) as u8;
     }
     for j in 0..QK / 2 {
         b.qs[j] = q[j] | q[j + QK / 2] << 4;
@@ -219,7 +220,7 @@ fn q8_0(x: &[f32; QK], b: &mut BlockQ8_0) {
     let largest = x.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
     let d = f32::from_bits(largest) / 127.0;
     let id = 1.0 / d;
-    if !id.is_finite() {
+    if !id.is_finite() || !d.is_finite() {
         return oracle(DType::Q8_0, x, b);
     }
     b.d = f16::from_f32(d).to_le_bytes();
@@ -227,7 +228,8 @@ fn q8_0(x: &[f32; QK], b: &mut BlockQ8_0) {
     const HALF: f32 = 0.499_999_97;
     for (q, v) in b.qs.iter_mut().zip(x) {
         let scaled = v * id;
-        *q = (scaled + HALF.copysign(scaled)) as i32 as i8;
+        // SAFETY: no weight is larger than `largest`, which is finite: the sum is in -128 .. 128.
+        *q = unsafe { (scaled + HALF.copysign(scaled)).to_int_unchecked::<i32>() } as i8;
     }
 }
 
@@ -300,6 +302,10 @@ mod tests {
         for e in [1, 2, 3, 0x7f_ffff, 0x80_0000, 0x80_0001, 0x0100_0000, 0x0180_0000, 0x0200_0000] {
             same_bits(&block(|i| f32::from_bits(e) * (i as f32 - 13.0)));
             same_bits(&block(|i| if i == 7 { -f32::from_bits(e) } else { 0.0 }));
+        }
+        // Not finite: for the oracle.
+        for v in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            same_bits(&block(|i| if i == 9 { v } else { i as f32 - 13.0 }));
         }
         for big in [65504.0, 65520.0, 1e6, 1e30, f32::MAX / 16.0] {
             same_bits(&block(|i| big * (i as f32 - 15.0) / 16.0));
