@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use super::avx512::{self, Strip};
 use super::packing::tiles;
-use super::prefetch::{prefetch_slice_l2, prefetch_slice_write};
+use super::prefetch::prefetch_slice_l2;
 use super::sweep::At;
 use super::{AmxBf16, Job, Packed, Scratch};
 use crate::codec::QK;
@@ -66,6 +66,8 @@ impl AmxBf16 {
 /// are `F`'s, and `packed` is what [`AmxBf16::pack`] made.
 unsafe fn multiply<F: Strip>(job: Job<'_>, packed: Packed<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, ld } = job;
+    // What the tile registers are laid out for: tokens and rows.
+    let mut shape = ([0; 2], [0; 2]);
     let (r00, unit) = (rows.start, F::BLOCK_LEN.max(QK));
     for piece in tiles(x.cols / unit, STEPS * QK / unit) {
         let columns = piece.start * unit..piece.end * unit;
@@ -97,9 +99,6 @@ unsafe fn multiply<F: Strip>(job: Job<'_>, packed: Packed<'_>, scratch: &mut Scr
                     prefetch_slice_l2(&w.row(r)[of_row.clone()]);
                 }
                 for (of, panel) in pairs().zip(panels.chunks(pair_bytes)) {
-                    for t in first.start..second.end {
-                        prefetch_slice_write(&y[t * ld + of.start - r00..][..of.len()]);
-                    }
                     let y = y.as_mut_ptr();
                     let lot = |tokens: &Range<usize>| Lot {
                         pack: packed.bytes[packed.packing.place(tokens, columns.clone())].as_ptr(),
@@ -114,9 +113,16 @@ unsafe fn multiply<F: Strip>(job: Job<'_>, packed: Packed<'_>, scratch: &mut Scr
                         ld,
                         add: columns.start > 0,
                     };
-                    // SAFETY: see above; `y` has room for these tokens' results of these rows, as it was
-                    // cut for them just now.
-                    unsafe { tile::multiply(&call) };
+                    let now = (call.lots.map(|lot| lot.tokens), call.rows);
+                    // SAFETY: see above; `y` has room for these tokens' results of these rows (`Job`), and
+                    // the registers are laid out for them.
+                    unsafe {
+                        if now != shape {
+                            shape = now;
+                            tile::configure(now.0, now.1);
+                        }
+                        tile::multiply(&call);
+                    }
                 }
             }
         }

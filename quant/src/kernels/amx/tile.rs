@@ -82,15 +82,14 @@ macro_rules! kernel {
     ($name:ident, $step_bytes:expr, [$(($sum:literal, $y:literal)),+], [$($step:literal),+]) => {
         /// # Safety
         /// The CPU has the matrix unit, and the process leave to use it; `call` is what its documentation
-        /// says, with as many lots and strips, for which `config` was made.
-        unsafe fn $name(config: &Config, call: &Call) {
+        /// says, with as many lots and strips, and the tile registers are laid out for them.
+        unsafe fn $name(call: &Call) {
             let first = call.lots[0];
             let second = if call.lots[1].tokens > 0 { call.lots[1] } else { first };
             // SAFETY: it reads the steps of the panel and of the packs, reads and writes results as the
             // caller allows, and is done with the tile registers at its end.
             unsafe {
                 asm!(
-                    "ldtilecfg [{config}]",
                     "test {add:e}, {add:e}",
                     "jz 2f",
                     $(concat!("tileloadd ", $sum, ", [", $y, "]"),)+
@@ -106,7 +105,6 @@ macro_rules! kernel {
                     "jnz 3b",
                     $(concat!("tilestored [", $y, "], ", $sum),)+
                     "/* {y1} */",
-                    config = in(reg) config,
                     add = in(reg) u32::from(call.add),
                     a0 = inout(reg) first.pack => _,
                     a0_step = in(reg) first.tokens * LINE,
@@ -183,19 +181,29 @@ kernel!(
     ]
 );
 
+/// Lays the tile registers out for lots of so many tokens and strips of so many rows.
+///
+/// # Safety
+/// The CPU has the matrix unit, and the process leave to use it.
+pub(super) unsafe fn configure(tokens: [usize; 2], rows: [usize; 2]) {
+    let config = Config::new(tokens, rows);
+    // SAFETY: it reads the 64 bytes of `config`, and nothing is in the tile registers between two calls.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
+}
+
 /// Multiplies.
 ///
 /// # Safety
-/// The CPU has the matrix unit, and the process leave to use it; `call` is what its documentation says.
+/// The CPU has the matrix unit, and the process leave to use it; the call is what its documentation says, and
+/// the last [`configure`] was for it.
 pub(super) unsafe fn multiply(call: &Call) {
-    let config = Config::new(call.lots.map(|lot| lot.tokens), call.rows);
     // SAFETY: passed on.
     unsafe {
         match (call.lots[1].tokens > 0, call.rows[1] > 0) {
-            (false, false) => one_one(&config, call),
-            (false, true) => one_two(&config, call),
-            (true, false) => two_one(&config, call),
-            (true, true) => two_two(&config, call),
+            (false, false) => one_one(call),
+            (false, true) => one_two(call),
+            (true, false) => two_one(call),
+            (true, true) => two_two(call),
         }
     }
 }
