@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """What --lookup brings: the same prompts with and without it, in turns.
 
-    python3 benches/lookup.py target/release/lapidary MODEL.gguf
+    python3 benches/lookup.py target/release/lapidary MODEL.gguf [TURNS]
 
 Two prompts that edit a text, one that has nothing to copy. Prints the median speeds and says whether
 the greedy answers are the same, letter by letter.
 """
+import argparse
 import re
 import statistics
 import subprocess
-import sys
 
 STORY = (
     "Once upon a time there was a rabbit named Bella. She lived near a small village. One morning Bella "
@@ -32,14 +32,17 @@ def answer(program, model, prompt, lookup):
 
 
 def main():
-    program, model = sys.argv[1:3]
-    turns = int(sys.argv[3]) if len(sys.argv) > 3 else 9
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("program")
+    ap.add_argument("model")
+    ap.add_argument("turns", nargs="?", type=int, default=9)
+    a = ap.parse_args()
     print("| prompt | tokens | plain | --lookup | ratio | same answer |\n|---|---:|---:|---:|---:|---|")
     for name, prompt in PROMPTS.items():
         runs = {False: [], True: []}
-        for _ in range(turns):
+        for _ in range(a.turns):
             for lookup in runs:
-                runs[lookup].append(answer(program, model, prompt, lookup))
+                runs[lookup].append(answer(a.program, a.model, prompt, lookup))
         speed = {k: statistics.median(r[2] for r in v) for k, v in runs.items()}
         same = len({r[0] for v in runs.values() for r in v}) == 1
         ratio = statistics.median(b[2] / a[2] for a, b in zip(runs[False], runs[True]))
