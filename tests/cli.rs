@@ -145,8 +145,10 @@ fn inspect_speaks_json() {
 
 #[test]
 fn bench_reports_shares_of_what_the_machine_can_do() {
-    let out =
-        lapidary(&["bench", demo(), "-p", "64", "-n", "8", "-d", "0,16", "-r", "2", "-o", "json"]);
+    // Where there is a GPU it would be taken.
+    let cpu = ["--device", "cpu"];
+    let bench = ["bench", demo(), "-p", "64", "-n", "8", "-d", "0,16", "-r", "2", "-o", "json"];
+    let out = lapidary(&[&bench[..], &cpu].concat());
     assert!(out.status.success(), "{}", stderr(&out));
     let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert!(json["machine"]["read_gb_s"].as_f64().unwrap() > 0.0);
@@ -164,7 +166,7 @@ fn bench_reports_shares_of_what_the_machine_can_do() {
     let (from, to) = (demo_dir(), bf16.to_str().unwrap());
     let out = lapidary(&["convert", from.to_str().unwrap(), "-o", to, "--type", "bf16"]);
     assert!(out.status.success(), "{}", stderr(&out));
-    let bench = ["bench", to, "-p", "64", "-n", "0", "-r", "1"];
+    let bench = [&["bench", to, "-p", "64", "-n", "0", "-r", "1"], &cpu[..]].concat();
     let out = stdout(&lapidary(&[&bench[..], &["-o", "json"]].concat()));
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(json["machine"]["f32_gops"].is_number(), "{json}");

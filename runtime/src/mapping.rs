@@ -13,11 +13,12 @@ use crate::error::RuntimeError;
 /// [`RuntimeError::Io`] naming the file.
 pub fn map(path: &Path) -> Result<Mmap, RuntimeError> {
     let io = |source| RuntimeError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
+    // Before it is opened: Windows refuses to open a folder, with less to say, and a pipe would wait.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
         let source = std::io::Error::other("not a file; a model is a .gguf file");
         return Err(io(source));
     }
+    let file = File::open(path).map_err(io)?;
     // SAFETY: the mapping is private and read-only. A file that another process shortens while it
     // is mapped would end this one with a signal; that is the price of not copying weights, and
     // what every mapping of a model file lives with. Contents that change cannot break memory

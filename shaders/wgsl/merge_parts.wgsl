@@ -8,6 +8,13 @@ var<workgroup> part_tops: array<f32, MOST>;
 var<workgroup> part_totals: array<f32, MOST>;
 var<workgroup> shares: array<vec4<f32>, SHARE * HEAD_QUADS>;
 
+// Features past the last are the last one again, and not kept. Each by its name: FXC, which compiles for
+// DirectX 12 where there is no other, can't write to a vector's element that it does not know.
+fn four_features(part: u32, c: u32) -> vec4<f32> {
+    let d = part + min(4u * c + vec4(0u, 1u, 2u, 3u), vec4(HEAD - 1u));
+    return vec4(parts[d.x], parts[d.y], parts[d.z], parts[d.w]);
+}
+
 fn merge_parts(row: u32, head: u32, i: u32) {
     let start = (row * p.heads + head) * batch.splits * (HEAD + 2u);
     if i < batch.splits {
@@ -24,10 +31,7 @@ fn merge_parts(row: u32, head: u32, i: u32) {
         for (var s = share; s < batch.splits; s += SHARE) {
             let part = start + s * (HEAD + 2u);
             let factor = exp(part_tops[s] - most);
-            for (var d = 0u; d < 4u; d++) {
-                // Features past the last are read from what follows, and not kept.
-                v[d] += factor * parts[part + min(4u * c + d, HEAD - 1u)];
-            }
+            v += factor * four_features(part, c);
         }
         shares[i] = v;
     }

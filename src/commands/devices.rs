@@ -200,6 +200,12 @@ pub(crate) fn run() -> Result<()> {
             format::bytes(binding)
         );
         println!("   {}", a.offers());
+        if a.wants_compiler() {
+            println!(
+                "   subgroups and f16 need dxcompiler.dll beside this program (Microsoft's \
+                 DirectXShaderCompiler, from 1.8.2502 on)"
+            );
+        }
         match a.features() {
             Ok(used) => println!("   used: {used} (LAPIDARY_GPU_FEATURES decides otherwise)"),
             Err(e) => println!("   {e}"),

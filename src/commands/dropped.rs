@@ -134,8 +134,8 @@ fn located(name: &str) -> PathBuf {
             _ => path.into(),
         };
     }
-    match (name.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(inside), Some(home)) => Path::new(&home).join(inside),
+    match (name.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(inside), Some(home)) => home.join(inside),
         _ => name.into(),
     }
 }
@@ -211,6 +211,29 @@ mod tests {
         let url = format!("file://localhost{}", f.at("%C3%BC%20100%25.gif"));
         assert_eq!(pieces(&url), [f.picture("ü 100%.gif")]);
         assert_eq!(super::path(&f.at("my cat.JPG")), f.0.path().join("my cat.JPG"));
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn dropped_paths_are_pictures() {
+        let f = Folder::new();
+        let cat = f.picture("my cat.JPG");
+        let url = format!("file:///{}", f.at("my%20cat.JPG").replace('\\', "/"));
+        for path in [&format!("\"{}\"", f.at("my cat.JPG")), &url] {
+            let found = pieces(path);
+            let [Piece::Picture(found)] = &found[..] else { panic!("{path}: {found:?}") };
+            assert!(found.is_file() && found.ends_with("my cat.JPG"), "{path}");
+            let line = format!("What is {path}? Tell me.");
+            let expected = [text("What is"), Piece::Picture(found.clone()), text("? Tell me.")];
+            assert_eq!(pieces(&line), expected, "{line}");
+        }
+        // A folder's backslashes are no escapes.
+        let line = format!("{} or {}", f.at("a.png"), f.at("it's.webp"));
+        assert_eq!(pieces(&line), [f.picture("a.png"), text("or"), f.picture("it's.webp")]);
+        assert_eq!(super::path(&f.at("my cat.JPG")), f.0.path().join("my cat.JPG"));
+        assert_eq!(pieces(&format!("\"{}\"", f.at("my cat.JPG"))), [cat]);
+        let gone = format!("C:{0}gone{0}cat.jpg", '\\');
+        assert_eq!(missing(&format!("What is {gone}?")), [gone]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pollster::block_on;
 
 use super::device::Device;
+use super::driver;
 use super::error::GpuError;
 use super::features::{Features, Offers, VARIABLE};
 
@@ -106,7 +107,8 @@ impl Adapter {
         Offers {
             subgroups: features.contains(F::SUBGROUP).then_some(sizes),
             f16: features.contains(F::SHADER_F16),
-            dot4: multiplies_bytes(&self.adapter),
+            dot4: driver::multiplies_bytes(&self.adapter),
+            messages: self.info.backend != wgpu::Backend::Dx12,
             matrices,
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -126,6 +128,13 @@ impl Adapter {
         }
     }
 
+    /// Would DirectX 12 offer more with a newer compiler of shaders than the one that is part of Windows? wgpu
+    /// takes a `dxcompiler.dll` that is found as Windows finds libraries.
+    pub fn wants_compiler(&self) -> bool {
+        self.info.backend == wgpu::Backend::Dx12
+            && !self.adapter.features().contains(wgpu::Features::SUBGROUP)
+    }
+
     /// Can compiled pipelines be kept from run to run?
     pub fn keeps_pipelines(&self) -> bool {
         self.adapter.features().contains(wgpu::Features::PIPELINE_CACHE)
@@ -140,7 +149,7 @@ impl Adapter {
 
     /// Bytes of its own memory, as far as the driver says.
     pub fn memory(&self) -> Option<u64> {
-        heap(&self.adapter)
+        driver::memory(&self.adapter)
     }
 
     /// Real before software, discrete before integrated; one device seen through two interfaces
@@ -218,63 +227,4 @@ impl Adapter {
         let device = device.keeping(kept).tried();
         Ok(Arc::new(if options.profile { device.profiled() } else { device }))
     }
-}
-
-/// The largest heap that Vulkan calls local to the device.
-#[cfg(not(target_vendor = "apple"))]
-fn heap(adapter: &wgpu::Adapter) -> Option<u64> {
-    // SAFETY: the handle is only asked for properties, and dropped with this function.
-    let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
-    let (instance, device) =
-        (vulkan.shared_instance().raw_instance(), vulkan.raw_physical_device());
-    // SAFETY: the device was enumerated from this instance, and both live as long as `vulkan`.
-    let memory = unsafe { instance.get_physical_device_memory_properties(device) };
-    const LOCAL: u32 = 1; // VK_MEMORY_HEAP_DEVICE_LOCAL_BIT
-    let heaps = &memory.memory_heaps[..memory.memory_heap_count as usize];
-    heaps.iter().filter(|h| h.flags.as_raw() & LOCAL != 0).map(|h| h.size).max()
-}
-
-/// Does Vulkan's driver say that it has an instruction for products of packed signed bytes?
-///
-/// DirectX 12 has one in its shader language from 6.4 on, which wgpu does not tell about, and Metal
-/// has none: neither is taken to have it.
-#[cfg(not(target_vendor = "apple"))]
-fn multiplies_bytes(adapter: &wgpu::Adapter) -> bool {
-    use ash::vk;
-    // SAFETY: the handle is only asked for properties, and dropped with this function.
-    let Some(vulkan) = (unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }) else {
-        return false;
-    };
-    let known = vulkan.physical_device_capabilities();
-    let version = known.properties().api_version;
-    let has = version >= vk::API_VERSION_1_3
-        || known.supports_extension(ash::khr::shader_integer_dot_product::NAME);
-    let instance = vulkan.shared_instance();
-    if !has
-        || version < vk::API_VERSION_1_1
-        || instance.instance_api_version() < vk::API_VERSION_1_1
-    {
-        return false;
-    }
-    let mut dot = vk::PhysicalDeviceShaderIntegerDotProductProperties::default();
-    let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut dot);
-    // SAFETY: the device was enumerated from this instance, both live as long as `vulkan`, and the
-    // device knows the structure that is chained.
-    unsafe {
-        instance
-            .raw_instance()
-            .get_physical_device_properties2(vulkan.raw_physical_device(), &mut properties);
-    }
-    dot.integer_dot_product4x8_bit_packed_signed_accelerated != 0
-}
-
-#[cfg(target_vendor = "apple")]
-fn multiplies_bytes(_adapter: &wgpu::Adapter) -> bool {
-    false
-}
-
-/// Metal does not say through wgpu.
-#[cfg(target_vendor = "apple")]
-fn heap(_adapter: &wgpu::Adapter) -> Option<u64> {
-    None
 }

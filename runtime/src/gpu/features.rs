@@ -19,6 +19,9 @@ pub struct Offers {
     /// Does one instruction multiply four bytes by four and add up (`dot4I8Packed`), as far as the
     /// driver says? Elsewhere it is made of others.
     pub dot4: bool,
+    /// Does a workgroup see what another one of the same dispatch stores? Not through DirectX 12, where
+    /// naga makes a plain read of `atomicLoad`, which a cache may answer.
+    pub messages: bool,
     /// Sides (8, 16) of cooperative matrices that multiply f16 by f16 and add up in f32.
     pub matrices: Vec<u32>,
     /// Invocations that a workgroup may have.
@@ -97,7 +100,10 @@ impl Features {
                 },
                 "layers" if offers.layers() => found.layers = true,
                 "layers" => {
-                    let why = "it has no subgroups of 8 or more";
+                    let why = match offers.messages {
+                        true => "it has no subgroups of 8 or more",
+                        false => "its workgroups can't wait for each other",
+                    };
                     return Err(refuse(word, why));
                 }
                 _ => return Err(refuse(word, "there is no such feature")),
@@ -148,7 +154,7 @@ impl Offers {
     /// What a whole layer in one dispatch asks for.
     fn layers(&self) -> bool {
         let large = |(least, _)| least as usize >= WholeLayer::SUBGROUP;
-        self.subgroups.is_some_and(large)
+        self.messages && self.subgroups.is_some_and(large)
     }
 
     /// The largest matrices, and workgroups of four subgroups for them: one for each quarter of a
@@ -208,6 +214,7 @@ mod tests {
             subgroups: Some((32, 64)),
             f16: true,
             dot4: true,
+            messages: true,
             matrices: vec![16],
             invocations: 1024,
             workgroup_bytes: 32768,
@@ -258,6 +265,10 @@ mod tests {
         assert!(whole.layers && whole.needs().subgroups);
         let software = Offers { real: false, ..rich() };
         assert!(!Features::of(&software).layers);
+        let deaf = Offers { messages: false, ..rich() };
+        assert!(!Features::of(&deaf).layers);
+        let message = read("subgroup,dot4,layers", &deaf).unwrap_err().to_string();
+        assert!(message.contains("wait for each other"), "{message}");
         // Products of bytes can be asked for where they are made of others.
         assert!(read("dot4", &Offers::default()).unwrap().dot4);
     }

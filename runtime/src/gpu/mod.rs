@@ -13,6 +13,7 @@ mod attend;
 mod buffers;
 mod cost;
 mod device;
+mod driver;
 mod encode;
 mod error;
 mod features;

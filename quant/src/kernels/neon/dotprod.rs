@@ -2,6 +2,8 @@
 //! bytes, so that a register holds 4 consecutive weights of 4 rows. A token contributes 16 of its
 //! activations a load, which `sdot` takes by lane.
 
+#![allow(clippy::needless_range_loop)] // loops over fixed tiles
+
 use std::arch::aarch64::*;
 use std::array;
 
