@@ -3,6 +3,9 @@
 //! `args` is what was typed, `commands` has one file a verb. Exit codes: 0 done, 1 failed, 2 used
 //! wrongly, 130 stopped by Ctrl-C.
 
+#[macro_use]
+mod out;
+
 mod args;
 mod commands;
 mod eyes;
@@ -47,5 +50,9 @@ fn main() -> ExitCode {
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.chain()
         .filter_map(|e| e.downcast_ref::<std::io::Error>())
-        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        // Windows may also say that no process is on the other end.
+        .any(|e| {
+            e.kind() == std::io::ErrorKind::BrokenPipe
+                || cfg!(windows) && e.raw_os_error() == Some(233)
+        })
 }

@@ -133,6 +133,23 @@ fn logits_are_a_numpy_file_of_every_position() {
     assert_eq!(got, want);
 }
 
+/// As with `| head`: whoever reads has had enough, and nothing went wrong.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    for args in [&["devices"][..], &["completions", "bash"], &["inspect", demo(), "--tensors"]] {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("lapidary"))
+            .args(args)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{args:?}: {}", stderr(&out));
+        assert!(!stderr(&out).contains("panicked"), "{args:?}: {}", stderr(&out));
+    }
+}
+
 #[test]
 fn inspect_speaks_json() {
     let out = lapidary(&["inspect", demo(), "--tensors", "--json"]);

@@ -36,9 +36,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     eprint!("\r{:<40}\r", "");
     let machine = bench.machine()?;
     match args.output {
-        BenchOutput::Md => bench_output::print_md(&bench, &machine, &results),
-        BenchOutput::Json => println!("{:#}", bench_output::as_json(&bench, &machine, &results)),
-        BenchOutput::Csv => bench_output::print_csv(&bench, &results),
+        BenchOutput::Md => bench_output::print_md(&bench, &machine, &results)?,
+        BenchOutput::Json => outln!("{:#}", bench_output::as_json(&bench, &machine, &results))?,
+        BenchOutput::Csv => bench_output::print_csv(&bench, &results)?,
     }
     Ok(())
 }

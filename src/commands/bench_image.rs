@@ -66,12 +66,12 @@ pub(super) fn run(mmproj: &Path, kernels: Kernels, args: &BenchArgs) -> Result<(
     let gops = flops / median(&out.seconds) / 1e9;
     match args.output {
         BenchOutput::Md => print_md(&tower, kernels, &out, gops)?,
-        BenchOutput::Json => println!("{:#}", as_json(&tower, kernels, &out, gops)),
+        BenchOutput::Json => outln!("{:#}", as_json(&tower, kernels, &out, gops))?,
         BenchOutput::Csv => {
-            println!("test,seconds,min,max,gops,share_of_int16_peak");
+            outln!("test,seconds,min,max,gops,share_of_int16_peak")?;
             let (s, share) =
                 (&out.seconds, share(&out).map_or(String::new(), |v| format!("{v:.4}")));
-            println!("image,{:.3},{:.3},{:.3},{gops:.1},{share}", median(s), least(s), most(s));
+            outln!("image,{:.3},{:.3},{:.3},{gops:.1},{share}", median(s), least(s), most(s))?;
         }
     }
     Ok(())
@@ -94,37 +94,37 @@ fn share(out: &Outcome) -> Option<f64> {
 
 fn print_md(tower: &VisionTower, kernels: Kernels, out: &Outcome, gops: f64) -> Result<()> {
     let (c, path) = (tower.config(), tower.path());
-    println!("{}, {}", path.display(), format::bytes(std::fs::metadata(path)?.len()));
+    outln!("{}, {}", path.display(), format::bytes(std::fs::metadata(path)?.len()))?;
     let peak = match out.peak.is_empty() {
         true => "not measured".into(),
         false => format!("{:.0} GOPS", median(&out.peak)),
     };
     let threads = tower.threads();
     match device_name(tower) {
-        Some(name) => println!("{name}\n"),
-        None => println!(
+        Some(name) => outln!("{name}\n")?,
+        None => outln!(
             "{threads} threads, {}; this machine multiplies int16 at {peak}\n",
             kernels.isa()
-        ),
+        )?,
     }
     let (matrices, attention) = tower.config().flops();
-    println!(
+    outln!(
         "An image of {0} × {0}: {1} patches, {2} tokens; {3:.2} TFLOP in matrices, {4:.2} in attention.\n",
         c.image_size,
         c.patches(),
         c.tokens(),
         matrices / 1e12,
         attention / 1e12,
-    );
-    println!("| test | seconds | min – max | rate | of int16 peak |");
-    println!("|---|---:|---:|---:|---:|");
+    )?;
+    outln!("| test | seconds | min – max | rate | of int16 peak |")?;
+    outln!("|---|---:|---:|---:|---:|")?;
     let share = share(out).map_or("-".into(), |v| format!("{:.0}%", 100.0 * v));
     let s = &out.seconds;
     let rate = match device_name(tower) {
         Some(_) => format!("{:.2} TFLOP/s", gops / 1e3),
         None => format!("{gops:.0} GOPS"),
     };
-    println!("| image | {:.2} | {:.2} – {:.2} | {rate} | {share} |", median(s), least(s), most(s));
+    outln!("| image | {:.2} | {:.2} – {:.2} | {rate} | {share} |", median(s), least(s), most(s))?;
     Ok(())
 }
 

@@ -160,7 +160,7 @@ impl Conversation {
     fn answer(&mut self) -> Result<()> {
         let prompt = self.prompt()?;
         let (done, text) = answer(&mut self.generator, &mut self.sampler, &prompt, self.limit)?;
-        println!();
+        outln!()?;
         report(&done, None);
         self.turns.push(Turn { message: Message::assistant(text), sights: Vec::new() });
         Ok(())

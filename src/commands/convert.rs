@@ -129,7 +129,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let bar = ByteBar::new("Converting");
     let result = convert::convert(&options, &bar, interrupt::flag());
     bar.clear();
-    print!("{}", report(&result?));
+    out!("{}", report(&result?))?;
     Ok(())
 }
 

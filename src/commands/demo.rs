@@ -29,7 +29,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let dir = tempfile::tempdir().context("a temporary folder")?;
     let source = checkpoint.join("model.safetensors");
     let bytes = std::fs::metadata(&source).with_context(|| source.display().to_string())?.len();
-    println!("{} weighs {} in bf16. Converted:\n", checkpoint.display(), format::bytes(bytes));
+    outln!("{} weighs {} in bf16. Converted:\n", checkpoint.display(), format::bytes(bytes))?;
 
     let mut files = Vec::new();
     for dtype in [DType::BF16, DType::Q8_0, DType::Q4_0] {
@@ -42,26 +42,26 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         let file = summary.files.into_iter().next().context("no file was written")?;
         let weights: u64 = file.shares.values().map(|s| s.weights).sum();
         let stored: u64 = file.shares.values().map(|s| s.bytes).sum();
-        println!(
+        outln!(
             "  {dtype:<5} {:>8}  {:>5.2} bits per weight  {:>5.0} ms",
             format::bytes(file.bytes),
             stored as f64 * 8.0 / weights.max(1) as f64,
             summary.elapsed.as_secs_f64() * 1e3,
-        );
+        )?;
         files.push((dtype, file.path));
     }
 
     for (dtype, path) in &files {
-        println!("\n── {dtype} ──");
+        outln!("\n── {dtype} ──")?;
         let model = Arc::new(Model::open(path)?);
         let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
         let mut generator = Generator::new(devices::session(model.clone(), options, &args.device)?);
         let mut sampler = Sampler::new(SamplingParams::greedy())?;
         for prompt in PROMPTS {
-            println!("\n> {prompt}");
+            outln!("\n> {prompt}")?;
             let ids = model.template().render(model.tokenizer(), &[Message::user(prompt)], true);
             let (done, _) = answer(&mut generator, &mut sampler, &ids, 256)?;
-            println!();
+            outln!()?;
             report(&done, None);
             if interrupt::stopped() {
                 bail!("stopped");
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     }
     let [(_, bf16), .., (_, q4_0)] = &files[..] else { bail!("files were not written") };
     demo_table::print(&checkpoint, bf16, q4_0, dir.path(), args.threads)?;
-    println!("\nYour own: lapidary convert CHECKPOINT_DIR, then lapidary run FILE.gguf");
+    outln!("\nYour own: lapidary convert CHECKPOINT_DIR, then lapidary run FILE.gguf")?;
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     if find_mmproj(model).is_none() || !folder.is_dir() {
         return Ok(());
     }
-    println!("\n── pictures, {name} ──");
+    outln!("\n── pictures, {name} ──")?;
     let model = Arc::new(Model::open(model)?);
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
     let session = devices::session(model.clone(), options, &args.device)?;
@@ -45,14 +45,14 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     let (template, tokenizer) = (model.template(), model.tokenizer());
     for (file, then) in PICTURES {
         let path = folder.join(file);
-        println!("\n{}", path.display());
+        outln!("\n{}", path.display())?;
         if terminal::has_colour() {
-            print!("{}", terminal::half_blocks(&Rgb::open(&path)?, COLUMNS));
+            out!("{}", terminal::half_blocks(&Rgb::open(&path)?, COLUMNS))?;
         }
         let sight = eyes.look(&path)?;
         let mut talk = Vec::new();
         for question in [QUESTION, then] {
-            println!("\n> {question}");
+            outln!("\n> {question}")?;
             let mut parts = vec![Part::Text(question.into())];
             if talk.is_empty() {
                 parts.insert(0, sight.part());
@@ -62,7 +62,7 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
                 template.render_prompt(tokenizer, &talk, true, sight.views.iter().cloned())?;
             let (done, text) = answer(&mut generator, &mut sampler, &prompt, 256)?;
             talk.push(Message::assistant(text));
-            println!();
+            outln!()?;
             report(&done, None);
             if interrupt::stopped() {
                 bail!("stopped");

@@ -62,19 +62,23 @@ pub(super) fn print(
         bail!("stopped");
     }
 
-    println!("\n── what quantization costs ──\n");
-    println!(
+    outln!("\n── what quantization costs ──\n")?;
+    outln!(
         "  {:<20} {:>8} {:>6}  {:<17}{:<19}same top token",
-        "", "size", "bits", "perplexity", "divergence"
-    );
+        "",
+        "size",
+        "bits",
+        "perplexity",
+        "divergence"
+    )?;
     for (i, ((name, model), scores)) in rows.iter().zip(&scores).enumerate() {
         let sum = scores.summary();
         let against = sum.against.context("a reference was read")?;
         if i == 0 {
-            line("bf16", size(&reference)?, against.perplexity.reference, "", "");
+            line("bf16", size(&reference)?, against.perplexity.reference, "", "")?;
         }
         let top = format!("{} %", pm(against.same_top, 100.0, 2));
-        line(name, size(model)?, sum.perplexity, &pm(against.kld, 1.0, 5), &top);
+        line(name, size(model)?, sum.perplexity, &pm(against.kld, 1.0, 5), &top)?;
     }
     Ok(())
 }
@@ -84,9 +88,10 @@ fn beside(checkpoint: &Path, name: &str) -> PathBuf {
     checkpoint.parent().unwrap_or(Path::new("")).join(name)
 }
 
-fn line(name: &str, size: Size, ppl: Mean, kld: &str, top: &str) {
+fn line(name: &str, size: Size, ppl: Mean, kld: &str, top: &str) -> Result<()> {
     let (weight, bits) = (format::bytes(size.file_bytes), size.bits_per_weight);
     let ppl = pm(ppl, 1.0, 4);
     let text = format!("  {name:<20} {weight:>8} {bits:>6.2}  {ppl:<17}{kld:<19}{top}");
-    println!("{}", text.trim_end());
+    outln!("{}", text.trim_end())?;
+    Ok(())
 }

@@ -190,44 +190,44 @@ pub(crate) fn run() -> Result<()> {
     let found = runtime::gpu::adapters();
     let auto = found.iter().position(|a| a.is_real());
     for (i, a) in found.iter().enumerate() {
-        println!("{i}  {}", a.name());
-        println!("   {}, {} {}", a.kind(), a.backend(), a.driver());
+        outln!("{i}  {}", a.name())?;
+        outln!("   {}, {} {}", a.kind(), a.backend(), a.driver())?;
         let memory = a.memory().map_or("not stated".into(), format::bytes);
         let (binding, buffer) = a.limits();
-        println!(
+        outln!(
             "   memory {memory}; buffers up to {}, {} of them at once",
             format::bytes(buffer),
             format::bytes(binding)
-        );
-        println!("   {}", a.offers());
+        )?;
+        outln!("   {}", a.offers())?;
         if a.wants_compiler() {
-            println!(
+            outln!(
                 "   subgroups and f16 need dxcompiler.dll beside this program (Microsoft's \
                  DirectXShaderCompiler, from 1.8.2502 on)"
-            );
+            )?;
         }
         match a.features() {
-            Ok(used) => println!("   used: {used} (LAPIDARY_GPU_FEATURES decides otherwise)"),
-            Err(e) => println!("   {e}"),
+            Ok(used) => outln!("   used: {used} (LAPIDARY_GPU_FEATURES decides otherwise)")?,
+            Err(e) => outln!("   {e}")?,
         }
         if a.keeps_pipelines() {
             let kept = runtime::gpu::pipeline_folder()
                 .map_or("not kept (LAPIDARY_PIPELINE_CACHE)".into(), |f| {
                     format!("kept in {}", f.display())
                 });
-            println!("   compiled shaders are {kept}");
+            outln!("   compiled shaders are {kept}")?;
         }
     }
     match auto {
-        Some(i) => println!("--device auto takes {i}, where the model fits."),
-        None if found.is_empty() => println!("No GPU was found. --device auto takes the CPU."),
-        None => println!("None of these is a real GPU. --device auto takes the CPU."),
+        Some(i) => outln!("--device auto takes {i}, where the model fits.")?,
+        None if found.is_empty() => outln!("No GPU was found. --device auto takes the CPU.")?,
+        None => outln!("None of these is a real GPU. --device auto takes the CPU.")?,
     }
     Ok(())
 }
 
 #[cfg(not(feature = "gpu"))]
 pub(crate) fn run() -> Result<()> {
-    println!("This build has no GPU support: everything runs on the CPU.");
+    outln!("This build has no GPU support: everything runs on the CPU.")?;
     Ok(())
 }

@@ -77,7 +77,7 @@ fn once(
 ) -> Result<()> {
     let before = start.elapsed();
     let (done, _) = answer(generator, sampler, prompt, limit)?;
-    println!();
+    outln!()?;
     report(&done, Some(before));
     if done.stop == Stop::Cancelled && interrupt::stopped() {
         bail!("stopped");
