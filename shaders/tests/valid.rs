@@ -261,16 +261,66 @@ fn every_kernel_can_be_translated() {
             msl::write_string(&module, &info, &options, &Default::default())
                 .unwrap_or_else(|e| panic!("{name} in Metal's language: {e}"));
         }
-        if !kernel.needs.matrices {
-            let options = hlsl::Options {
-                shader_model: hlsl::ShaderModel::V6_2,
-                fake_missing_bindings: true,
-                ..Default::default()
-            };
+        // With FXC there is no more than 5.1.
+        let models = match kernel.needs {
+            Needs { matrices: true, .. } => &[][..],
+            Needs { subgroups: false, f16: false, .. } => &[hlsl::ShaderModel::V5_1],
+            _ => &[hlsl::ShaderModel::V6_2],
+        };
+        for &shader_model in models {
+            let options =
+                hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
             let mut text = String::new();
             hlsl::Writer::new(&mut text, &options, &Default::default())
                 .write(&module, &info, None)
                 .unwrap_or_else(|e| panic!("{name} in HLSL: {e}"));
+        }
+    }
+}
+
+/// Kernels that ask for nothing are what FXC gets, which compiles for DirectX 12 where there is no newer
+/// compiler. A loop that writes to an element of a vector by a number that changes is unrolled there, with
+/// the loops around it, or refused.
+#[test]
+fn loops_of_plain_kernels_write_to_elements_by_their_names() {
+    use naga::{Block, Expression, Function, Statement, TypeInner};
+
+    fn by_number(module: &naga::Module, function: &Function, pointer: &Expression) -> bool {
+        let Expression::Access { base, .. } = pointer else { return false };
+        let Expression::LocalVariable(variable) = function.expressions[*base] else { return false };
+        let ty = function.local_variables[variable].ty;
+        matches!(module.types[ty].inner, TypeInner::Vector { .. })
+    }
+    fn check(name: &str, module: &naga::Module, function: &Function, block: &Block, looped: bool) {
+        let inside = |block: &Block, looped| check(name, module, function, block, looped);
+        for statement in block {
+            match statement {
+                Statement::Store { pointer, .. } => {
+                    let pointer = &function.expressions[*pointer];
+                    let bad = looped && by_number(module, function, pointer);
+                    assert!(!bad, "{name}: a loop writes to an element of a vector by a number");
+                }
+                Statement::Loop { body, continuing, .. } => {
+                    inside(body, true);
+                    inside(continuing, true);
+                }
+                Statement::Block(body) => inside(body, looped),
+                Statement::If { accept, reject, .. } => {
+                    inside(accept, looped);
+                    inside(reject, looped);
+                }
+                Statement::Switch { cases, .. } => {
+                    cases.iter().for_each(|case| inside(&case.body, looped));
+                }
+                _ => {}
+            }
+        }
+    }
+    for kernel in all().iter().filter(|k| k.needs == Needs::default() && !k.in_bounds) {
+        let module = parse(kernel);
+        let entries = module.entry_points.iter().map(|e| &e.function);
+        for function in module.functions.iter().map(|(_, f)| f).chain(entries) {
+            check(&kernel.name, &module, function, &function.body, false);
         }
     }
 }
