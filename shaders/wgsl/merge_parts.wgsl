@@ -9,7 +9,7 @@ var<workgroup> part_totals: array<f32, MOST>;
 var<workgroup> shares: array<vec4<f32>, SHARE * HEAD_QUADS>;
 
 // Features past the last are the last one again, and not kept. Each by its name: FXC, which compiles for
-// DirectX 12 where there is no other, can't write to a vector's element that it does not know.
+// DirectX 12 where there is no other, can't have a loop write to a vector's element by its number.
 fn four_features(part: u32, c: u32) -> vec4<f32> {
     let d = part + min(4u * c + vec4(0u, 1u, 2u, 3u), vec4(HEAD - 1u));
     return vec4(parts[d.x], parts[d.y], parts[d.z], parts[d.w]);
