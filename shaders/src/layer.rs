@@ -196,6 +196,13 @@ impl WholeLayer {
         cols.into_iter().max().unwrap_or(0)
     }
 
+    /// Invocations that a workgroup has at least, where no subgroup has more than `subgroup`: three subgroups
+    /// make the newest query, key and value, and each group of four features of a head has one invocation
+    /// that puts it together.
+    pub fn least_invocations(&self, subgroup: usize) -> usize {
+        (3 * subgroup).max(self.head_dim / 4)
+    }
+
     /// Bytes of workgroup memory.
     pub fn workgroup_bytes(&self) -> usize {
         let (quads, most) = (self.head_dim / 4, self.most_cols());

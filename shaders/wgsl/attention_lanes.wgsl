@@ -21,7 +21,7 @@ var<private> total: f32;
 // The sum over the LANES invocations along a key.
 fn along(v: f32) -> f32 {
     var sum = v;
-    for (var step = LANES / 2u; step > 0u; step /= 2u) { sum += subgroupShuffleXor(sum, step); }
+    @halving LANES sum += subgroupShuffleXor(sum, {step}u);
     return sum;
 }
 

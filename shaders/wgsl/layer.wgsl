@@ -40,20 +40,27 @@ fn mean_reciprocal(squares: f32) -> f32 {
     return inverseSqrt(squares / f32(w.cols) + w.eps);
 }
 
+// 1.5 · 2²³: a float that this is added to is rounded to an integer, whose bits are then the lowest ones of
+// the sum.
+const ROUNDER: f32 = 12582912.0;
+
 // Group c of four values of x: blocks of 32 as bytes (prepare_int8.wgsl), eight neighbouring
 // invocations a block.
 fn to_bytes(four: vec4<f32>, c: u32, quads: u32) {
     let sizes = abs(four);
-    var size = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
-    for (var step = 1u; step < 8u; step *= 2u) { size = max(size, subgroupShuffleXor(size, step)); }
-    size /= 127.0;
-    let inverse = select(0.0, 1.0 / size, size > 1e-30);
-    let q = vec4<i32>(round(four * inverse));
-    var sum = f32(q.x + q.y + q.z + q.w);
-    for (var step = 1u; step < 8u; step *= 2u) { sum += subgroupShuffleXor(sum, step); }
+    var most = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
+    @halving 8 most = max(most, subgroupShuffleXor(most, {step}u));
+    let inverse = select(0.0, 127.0 / most, most > 1e-28);
+    let q = bitcast<vec4<u32>>(four * inverse + ROUNDER);
+    var sum = q.x + q.y + q.z + q.w;
+    @halving 8 sum += subgroupShuffleXor(sum, {step}u);
     if c < quads {
-        x_bytes[c / 4u][c % 4u] = pack4xI8(q);
-        if c % 8u == 0u { x_scales[c / 8u] = vec2<f32>(size, sum); }
+        let low = (q.x & 0xffu) | ((q.y & 0xffu) << 8u);
+        x_bytes[c / 4u][c % 4u] = low | ((q.z & 0xffu) << 16u) | (q.w << 24u);
+        if c % 8u == 0u {
+            let total = bitcast<i32>(sum - 32u * bitcast<u32>(ROUNDER));
+            x_scales[c / 8u] = vec2<f32>(most * (1.0 / 127.0), f32(total));
+        }
     }
 }
 

@@ -188,7 +188,7 @@ fn attend(unit: u32, next: u32, me: Me) {
     acc = array<Eight, EACH>();
     let subgroup = me.i / me.size;
     let subgroups = WORKGROUP / me.size;
-    for (var what = subgroup; what < 3u; what += subgroups) { make(what, head, me); }
+    if subgroup < 3u { make(subgroup, head, me); }
     workgroupBarrier();
     for (var e = 0u; e < EACH; e++) {
         let at = 2u * (e * LANES + lane);
@@ -223,7 +223,8 @@ fn attend(unit: u32, next: u32, me: Me) {
     }
 
     let most = lay_out(group, lane);
-    for (var c = me.i; c < QUADS; c += WORKGROUP) {
+    if me.i < QUADS {
+        let c = me.i;
         var all = Found(vec4<f32>(), 0.0, most);
         for (var g = 0u; g < GROUPS; g++) {
             all.quad += found[g][c];

@@ -84,6 +84,6 @@ fn {m}_run(me: Me) {
 // The sum over the invocations of a row.
 fn {m}_along(v: f32) -> f32 {
     var sum = v;
-    for (var step = {M}_LANES / 2u; step > 0u; step /= 2u) { sum += subgroupShuffleXor(sum, step); }
+    @halving {M}_LANES sum += subgroupShuffleXor(sum, {step}u);
     return sum;
 }

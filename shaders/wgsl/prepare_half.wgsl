@@ -11,10 +11,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var c = i; c < p.x_stride; c += WORKGROUP) { most = max(most, abs(x[start + c])); }
     largest[i] = max(max(most.x, most.y), max(most.z, most.w));
     workgroupBarrier();
-    for (var step = WORKGROUP / 2u; step > 0u; step /= 2u) {
-        if i < step { largest[i] = max(largest[i], largest[i + step]); }
-        workgroupBarrier();
-    }
+    @halving WORKGROUP if i < {step}u { largest[i] = max(largest[i], largest[i + {step}u]); } workgroupBarrier();
     // The power of two is the value without its mantissa; nothing but zeros stays as it is.
     let power = bitcast<u32>(largest[0]) & 0x7f800000u;
     let scale = select(1.0, bitcast<f32>(power), power >= 0x0d800000u); // 2^-100

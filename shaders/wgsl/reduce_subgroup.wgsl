@@ -30,7 +30,7 @@ fn reduce(sum: ptr<function, array<f32, SUMS>>, i: u32) -> vec2<u32> {
     } else if even {
         for (var s = 0u; s < SUMS; s++) {
             var v = (*sum)[s];
-            for (var step = LANES / 2u; step > 0u; step /= 2u) { v += subgroupShuffleXor(v, step); }
+            @halving LANES v += subgroupShuffleXor(v, {step}u);
             (*sum)[s] = v;
         }
     }

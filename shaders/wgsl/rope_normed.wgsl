@@ -6,10 +6,7 @@ fn reciprocal(start: u32, i: u32) -> f32 {
     for (var d = i; d < HEAD; d += 64u) { sum += qkv[start + d] * qkv[start + d]; }
     squares[i] = sum;
     workgroupBarrier();
-    for (var step = 32u; step > 0u; step /= 2u) {
-        if i < step { squares[i] += squares[i + step]; }
-        workgroupBarrier();
-    }
+    @halving 64 if i < {step}u { squares[i] += squares[i + {step}u]; } workgroupBarrier();
     return inverseSqrt(squares[0] / f32(HEAD) + p.eps);
 }
 

@@ -9,10 +9,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 fn total(v: f32, i: u32, which: u32) -> f32 {
     sums[i] = v;
     workgroupBarrier();
-    for (var step = 128u; step > 0u; step /= 2u) {
-        if i < step { sums[i] += sums[i + step]; }
-        workgroupBarrier();
-    }
+    @halving 256 if i < {step}u { sums[i] += sums[i + {step}u]; } workgroupBarrier();
     let sum = sums[0];
     workgroupBarrier();
     return sum;

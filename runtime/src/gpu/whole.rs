@@ -153,6 +153,7 @@ fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLa
     let limits = device.device.limits();
     let (format, cache) = (homes.shape.layouts[0].format, cache_format(maker.cache));
     let subgroup = device.features.subgroup? as usize;
+    let most = device.device.adapter_info().subgroup_max_size as usize;
     let fits = device.features.few(format) == Many::Int8
         && c.head_dim.is_multiple_of(32)
         && limits.max_storage_buffers_per_shader_stage as usize >= WholeLayer::BUFFERS;
@@ -179,7 +180,8 @@ fn whole_layer(maker: &Maker<'_>, normed: bool, homes: &Homes) -> Option<WholeLa
     };
     let sizes = [512, 256, 128].map(|workgroup| WholeLayer { workgroup, ..layer });
     let has_room = |layer: &WholeLayer| {
-        layer.workgroup <= limits.max_compute_invocations_per_workgroup as usize
+        layer.workgroup >= layer.least_invocations(most)
+            && layer.workgroup <= limits.max_compute_invocations_per_workgroup as usize
             && layer.workgroup_bytes() <= limits.max_compute_workgroup_storage_size as usize
     };
     sizes.into_iter().find(has_room)
