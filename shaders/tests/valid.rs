@@ -278,6 +278,52 @@ fn every_kernel_can_be_translated() {
     }
 }
 
+/// NVIDIA's compiler keeps loops that multiply or divide what they count by as loops, and they cost a lot
+/// there (benches/README.md): `@halving` lines write them out.
+#[test]
+fn no_loop_multiplies_its_counter() {
+    use naga::{BinaryOperator, Block, Expression, Function, Statement};
+
+    fn multiplies(function: &Function, continuing: &Block) -> bool {
+        use BinaryOperator::{Divide, Multiply, ShiftLeft, ShiftRight};
+        let by = |value: &Expression| {
+            matches!(
+                value,
+                Expression::Binary { op: Multiply | Divide | ShiftLeft | ShiftRight, .. }
+            )
+        };
+        continuing.iter().any(|statement| {
+            matches!(statement, Statement::Store { value, .. } if by(&function.expressions[*value]))
+        })
+    }
+    fn check(name: &str, function: &Function, block: &Block) {
+        for statement in block {
+            match statement {
+                Statement::Loop { body, continuing, .. } => {
+                    assert!(!multiplies(function, continuing), "{name}: a loop doubles or halves");
+                    check(name, function, body);
+                }
+                Statement::Block(body) => check(name, function, body),
+                Statement::If { accept, reject, .. } => {
+                    check(name, function, accept);
+                    check(name, function, reject);
+                }
+                Statement::Switch { cases, .. } => {
+                    cases.iter().for_each(|case| check(name, function, &case.body));
+                }
+                _ => {}
+            }
+        }
+    }
+    for kernel in &all() {
+        let module = parse(kernel);
+        let entries = module.entry_points.iter().map(|e| &e.function);
+        for function in module.functions.iter().map(|(_, f)| f).chain(entries) {
+            check(&kernel.name, function, &function.body);
+        }
+    }
+}
+
 /// Kernels that ask for nothing are what FXC gets, which compiles for DirectX 12 where there is no newer
 /// compiler. A loop that writes to an element of a vector by a number that changes is unrolled there, with
 /// the loops around it, or refused.

@@ -142,19 +142,20 @@ fn both(a: Found, b: Found) -> Found {
     return Found(a.quad * of_a + b.quad * of_b, a.total * of_a + b.total * of_b, most);
 }
 
-// Over the invocations of a subgroup that share such a group.
+// Adds what the invocation whose number differs by `step` has found.
+fn add_across(all: ptr<function, Found>, step: u32) {
+    (*all).quad += subgroupShuffleXor((*all).quad, step);
+    (*all).total += subgroupShuffleXor((*all).total, step);
+}
+
+// Over the invocations of a subgroup that share such a group. (None has more than 128.)
 fn over_shares(mine: Found, size: u32) -> Found {
     var all = mine;
-    for (var step = SUBGROUP_QUADS; step < size; step *= 2u) {
-        all.top = max(all.top, subgroupShuffleXor(all.top, step));
-    }
+    @halving 128 if {step}u >= SUBGROUP_QUADS && {step}u < size { all.top = max(all.top, subgroupShuffleXor(all.top, {step}u)); }
     let factor = exp(mine.top - all.top);
     all.quad *= factor;
     all.total *= factor;
-    for (var step = SUBGROUP_QUADS; step < size; step *= 2u) {
-        all.quad += subgroupShuffleXor(all.quad, step);
-        all.total += subgroupShuffleXor(all.total, step);
-    }
+    @halving 128 if {step}u >= SUBGROUP_QUADS && {step}u < size { add_across(&all, {step}u); }
     return all;
 }
 
