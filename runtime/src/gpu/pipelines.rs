@@ -103,8 +103,8 @@ impl Device {
             int_div_checks: !unchecked,
             ..Default::default()
         };
-        // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts (or
-        // halves) towards a bound that does not change in the loop, so none is infinite. Where indices
+        // SAFETY: the text comes from the `shaders` crate alone. Every loop there counts
+        // towards a bound that does not change in the loop, so none is infinite. Where indices
         // are not checked (`Kernel::in_bounds`), workgroup memory is indexed by places of invocations,
         // heads and features, which the constants that its sizes are made of bound, and nothing is
         // divided but by sizes of subgroups, slots and parts, of which there is one at least.
