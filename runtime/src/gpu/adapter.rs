@@ -89,7 +89,7 @@ impl Adapter {
     pub fn offers(&self) -> Offers {
         use wgpu::{CooperativeScalarType as Scalar, Features as F};
         let (features, limits) = (self.adapter.features(), self.adapter.limits());
-        let sizes = (self.info.subgroup_min_size, self.info.subgroup_max_size);
+        let sizes = driver::subgroup_sizes(&self.adapter);
         let tiles = match features.contains(F::EXPERIMENTAL_COOPERATIVE_MATRIX) {
             true => self.adapter.cooperative_matrix_properties(),
             false => Vec::new(),

@@ -7,9 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pollster::block_on;
-
-use super::error::GpuError;
+use super::error::{Caught, GpuError};
 use super::features::Features;
 use super::kept::Kept;
 use super::ops::Op;
@@ -173,28 +171,33 @@ impl Device {
         what: &str,
         work: impl FnOnce() -> Result<T, GpuError>,
     ) -> Result<T, GpuError> {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let scopes = [Validation, Internal, OutOfMemory].map(|f| self.device.push_error_scope(f));
-        if self.refuses.swap(false, Ordering::Relaxed) {
-            let mut kernel = shaders::gather();
-            kernel.name = "refused".into();
-            kernel.source.push_str("fn nonsense( {");
-            self.pipeline(&kernel);
-        }
-        let result = work();
-        let [validation, internal, memory] = scopes;
-        // Scopes are a stack: the last pushed is popped first.
-        let memory = block_on(memory.pop());
-        let others = [block_on(internal.pop()), block_on(validation.pop())];
-        if memory.is_some() {
-            return Err(GpuError::Memory { device: self.name.clone(), what: what.into() });
-        }
-        if let Some(e) = others.into_iter().flatten().next() {
-            let why = format!("{what}: {e}");
-            return Err(GpuError::Failed { device: self.name.clone(), why });
+        let refused = self.refuses.swap(false, Ordering::Relaxed);
+        let (result, caught) = Caught::by(&self.device, || {
+            if refused {
+                self.try_nonsense();
+            }
+            work()
+        });
+        if let Some(caught) = caught {
+            return Err(caught.error(&self.name, what));
         }
         self.check()?;
         result
+    }
+
+    /// Uses a kernel that can't be compiled.
+    fn try_nonsense(&self) {
+        let mut kernel = shaders::gather();
+        kernel.name = "refused".into();
+        kernel.source.push_str("fn nonsense( {");
+        if let Err(caught) = self.pipeline_or_not(&kernel).wait() {
+            self.note(caught.why.clone());
+        }
+    }
+
+    /// Something failed, as the next [`Device::guarded`] says.
+    pub(super) fn note(&self, why: String) {
+        note(&self.failure, false, why);
     }
 
     /// What failed without anybody waiting for it: a lost device above all.
@@ -275,9 +278,7 @@ impl Device {
             let op = Op::new(self, &shaders::copy(), &[&from, &to]);
             let kernel = |encoder: &mut wgpu::CommandEncoder| {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
-                pass.set_pipeline(&op.pipeline.pipeline);
-                pass.set_bind_group(0, &op.group, &[]);
-                pass.dispatch_workgroups((bytes >> 14) as u32, 1, 1);
+                op.dispatch(self, &mut pass, [(bytes >> 14) as u32, 1, 1]);
             };
             let driver = |encoder: &mut wgpu::CommandEncoder| {
                 encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes);

@@ -1,5 +1,5 @@
-//! What drivers say that wgpu does not pass on: how much memory there is for a model, and whether products
-//! of bytes have an instruction. wgpu hands out each interface's own object, which is asked here.
+//! What drivers say that wgpu does not pass on: how much memory there is for a model, how large subgroups are,
+//! and whether products of bytes have an instruction. wgpu hands out each interface's own object, which is asked here.
 
 use wgpu::hal::api;
 
@@ -15,6 +15,18 @@ pub(super) fn memory(adapter: &wgpu::Adapter) -> Option<u64> {
         wgpu::Backend::Metal => working_set(adapter),
         _ => None,
     }
+}
+
+/// The least and the most invocations of a subgroup, where there are operations across one.
+///
+/// wgpu says 4 to 64 of all that Metal runs on. On Apple's own chips they are 32, which Dawn and WebKit tell as well.
+pub(super) fn subgroup_sizes(adapter: &wgpu::Adapter) -> (u32, u32) {
+    #[cfg(target_vendor = "apple")]
+    if is_apples(adapter) {
+        return (32, 32);
+    }
+    let info = adapter.get_info();
+    (info.subgroup_min_size, info.subgroup_max_size)
 }
 
 /// Is there an instruction for products of packed signed bytes, as far as that can be found out?
@@ -97,6 +109,15 @@ fn budget(adapter: &wgpu::Adapter) -> Option<u64> {
         dx12.as_raw().QueryVideoMemoryInfo(0, DXGI_MEMORY_SEGMENT_GROUP_LOCAL, &mut info)
     };
     asked.ok().map(|()| info.Budget).filter(|&bytes| bytes > 0)
+}
+
+/// Is it one of Apple's own GPUs, of those that have operations across subgroups (M1 and later)?
+#[cfg(target_vendor = "apple")]
+fn is_apples(adapter: &wgpu::Adapter) -> bool {
+    use objc2_metal::{MTLDevice, MTLGPUFamily};
+    // SAFETY: the handle is only asked for properties, and dropped with this function.
+    let metal = unsafe { adapter.as_hal::<api::Metal>() };
+    metal.is_some_and(|metal| metal.raw_device().supportsFamily(MTLGPUFamily::Apple7))
 }
 
 /// What Metal says can be kept on the device without a loss of speed: on Apple's own chips about two thirds

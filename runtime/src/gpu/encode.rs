@@ -106,9 +106,7 @@ impl<'a> Encoder<'a> {
         let pass = self.pass.get_or_insert_with(|| {
             encoder.begin_compute_pass(&Default::default()).forget_lifetime()
         });
-        pass.set_pipeline(&compiled.pipeline);
-        pass.set_bind_group(0, group, &[]);
-        pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        self.gpu.device.dispatch(pass, compiled, group, grid);
         if profile.is_some() {
             self.pass = None;
         }

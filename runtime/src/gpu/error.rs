@@ -1,5 +1,7 @@
 //! What can go wrong on a GPU.
 
+use pollster::block_on;
+
 /// A GPU that can't be used, or that failed at work.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages are the documentation of their fields
@@ -30,4 +32,37 @@ pub enum GpuError {
     Failed { device: String, why: String },
     #[error("{device} was lost ({why}); start again, or run on the CPU with --device cpu")]
     Lost { device: String, why: String },
+}
+
+/// What wgpu said of something that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Caught {
+    pub(super) out_of_memory: bool,
+    pub(super) why: String,
+}
+
+impl Caught {
+    /// Does `work`, which asks the device for things in this thread, and says what failed in it: memory
+    /// above all, as less of it can be asked for.
+    pub(super) fn by<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> (T, Option<Self>) {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let [validation, internal, memory] =
+            [Validation, Internal, OutOfMemory].map(|filter| device.push_error_scope(filter));
+        let result = work();
+        // Scopes are a stack: the last pushed is popped first.
+        let memory = block_on(memory.pop());
+        let others = [block_on(internal.pop()), block_on(validation.pop())];
+        let out_of_memory = memory.is_some();
+        let first = memory.into_iter().chain(others.into_iter().flatten()).next();
+        (result, first.map(|e| Caught { out_of_memory, why: e.to_string() }))
+    }
+
+    /// The error, of a device that was asked for `what`.
+    pub(super) fn error(&self, device: &str, what: &str) -> GpuError {
+        let device = device.into();
+        match self.out_of_memory {
+            true => GpuError::Memory { device, what: what.into() },
+            false => GpuError::Failed { device, why: format!("{what}: {}", self.why) },
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! One layer on the device: its weights, its cache and its operations.
 
 use shaders::params::Norm;
-use shaders::{Many, Output};
+use shaders::{Many, Matmul, Output};
 
 use super::attend::AttendOps;
 use super::buffers::{Buffers, Which, cache_buffer, cache_bytes};
@@ -31,6 +31,23 @@ pub(super) struct DeviceLayer {
     pub(super) normed: Option<[NormedOp; 2]>,
 }
 
+impl DeviceLayer {
+    /// Has that compiled which prompts and answers will use, with up to `most` rows at once: the rest while
+    /// weights are on their way.
+    fn prepare_for(&self, device: &Device, most: usize) {
+        // Short prompts may have smaller tiles than long ones.
+        let many = [Matmul::FEW + 1, most].map(|n| n.min(most));
+        let many: Vec<_> = many.into_iter().filter(|&n| n > Matmul::FEW).collect();
+        let all = [&[1], &many[..]].concat();
+        let normed = self.normed.is_some();
+        for (matmul, with_norm) in
+            [(&self.qkv, true), (&self.gate_up, true), (&self.attn_out, false), (&self.down, false)]
+        {
+            matmul.prepare_for(device, if normed && with_norm { &many } else { &all });
+        }
+    }
+}
+
 /// Bytes of a layer's weights and cache on a device.
 pub(super) fn layer_bytes(layer: &Layer, c: &GemmaConfig, cache: &KvCache) -> u64 {
     stacks(layer).iter().map(|(matrices, _)| device_bytes(matrices)).sum::<u64>()
@@ -45,6 +62,8 @@ pub(super) struct Maker<'a> {
     pub(super) buffers: &'a Buffers,
     /// Which RoPE (at most two in a model) each layer uses.
     pub(super) table_of_layer: &'a [usize],
+    /// The most rows of a pass.
+    pub(super) max_rows: usize,
 }
 
 impl<'b> Maker<'b> {
@@ -148,7 +167,7 @@ impl<'b> Maker<'b> {
         let normed = normed.filter(|_| !last).map(|(qkv, gate_up)| [qkv, gate_up]);
         let out_ends =
             Ends { in_bytes: attend.in_bytes, ..ends(after, (&b.a, w.a), (&b.o, w.hidden)) };
-        Ok(DeviceLayer {
+        let layer = DeviceLayer {
             kind,
             attn_norm: self.norm(Which::All, before, Some(&layer.attn_norm)),
             qkv,
@@ -158,6 +177,8 @@ impl<'b> Maker<'b> {
             gate_up,
             down: multiply(&down_matrix, Output::Plain, &down_ends),
             normed,
-        })
+        };
+        layer.prepare_for(device, self.max_rows);
+        Ok(layer)
     }
 }

@@ -64,7 +64,7 @@ use region::Bound;
 use stretch::Stretch;
 use top::TopK;
 pub(crate) use tower::GpuTower;
-use whole::{StretchOps, Whole};
+use whole::{StretchOps, Whole, WholeKernel};
 
 /// A model on a device, with the buffers and the cache of one session.
 pub struct Gpu {
@@ -165,20 +165,24 @@ impl Gpu {
             cache,
             buffers: &buffers,
             table_of_layer: &table_of_layer,
+            max_rows,
         };
         let whole = if all { weights.matrices().map(|w| w.bytes.len()).sum() } else { 0 };
         let of_layers = weights.layers[..n].iter().map(layer_bytes);
         let (mut there, total) = (0, of_layers.sum::<usize>().max(whole));
         let mut layers = Vec::with_capacity(n);
         let mut stretches = Vec::new();
-        for stretch in Stretch::all(&device, model, cache, n) {
+        let all_stretches = Stretch::all(&device, model, cache, n);
+        // The largest kernels first, while weights are on their way.
+        let kernels: Vec<_> = all_stretches.iter().map(|s| WholeKernel::new(&maker, s)).collect();
+        for (stretch, kernel) in all_stretches.into_iter().zip(kernels) {
             let of_stretch = &weights.layers[stretch.layers.clone()];
             for layer in of_stretch {
                 tell(there, total);
                 layers.push(maker.layer(layer, &stretch)?);
                 there += layer_bytes(layer);
             }
-            stretches.push(StretchOps::new(&maker, stretch));
+            stretches.push(StretchOps::new(&maker, stretch, kernel));
         }
         tell(there, total);
         let post = Some(&weights.layers[n - 1].post_ffn_norm[..]);
@@ -195,8 +199,12 @@ impl Gpu {
         };
         let notes = device.doubt().map(str::to_owned).into_iter().chain(notes(model, n)).collect();
         let greedy = Greedy::new(&device, &buffers, weights.vocab(), ends);
+        if all {
+            TopK::prepare(&device);
+        }
         let after_all = maker.norm(Which::All, post, Some(&weights.output_norm));
         device.wait()?;
+        device.all_compiled(&format!("{}'s shaders", model.path().display()))?;
         tell(total, total);
         let mut gpu = Gpu {
             device,
@@ -336,5 +344,6 @@ fn head(
     let output = if c.final_softcap.is_some() { Output::Softcap } else { Output::Plain };
     let head = MatOp::new(device, matrix, output, c.final_softcap.unwrap_or(0.0), &ends);
     let best = head.best(device, matrix, &ends);
+    head.prepare_for(device, &[1]);
     (head, best)
 }

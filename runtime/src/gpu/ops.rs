@@ -24,6 +24,11 @@ impl Op {
     pub(super) fn new(device: &Device, kernel: &Kernel, buffers: &[&dyn Bound]) -> Self {
         Op { pipeline: device.pipeline(kernel), group: device.group(kernel, buffers) }
     }
+
+    /// See [`Device::dispatch`].
+    pub(super) fn dispatch(&self, device: &Device, pass: &mut wgpu::ComputePass<'_>, grid: Grid) {
+        device.dispatch(pass, &self.pipeline, &self.group, grid);
+    }
 }
 
 /// Where a matmul's rows come from and go to.
@@ -278,23 +283,37 @@ impl MatOp {
             run(&op.pipeline, &op.group, [self.shards[0].rows.div_ceil(rows) as u32, 1, 1]);
             return;
         }
+        let pipeline = self.pipeline(device, n);
         let few = Few { tokens, ..self.few };
-        let (many, tile) = self.tiles(n);
-        let slot = if is_many == 0 { tokens.trailing_zeros() as usize } else { 4 + tile };
-        let pipeline = self.pipelines[slot].get_or_init(|| {
-            let reduce = device.features.reduce();
-            device.pipeline(&match self.ways[is_many] {
-                _ if is_many == 1 => self.matmul.many(many),
-                Many::Int8 => self.matmul.few_int8(few, reduce),
-                _ => self.matmul.few(few, reduce),
-            })
-        });
+        let (many, _) = self.tiles(n);
         for shard in &self.shards {
             let grid = match is_many {
                 0 => [shard.rows.div_ceil(few.workgroup_rows()), 1],
                 _ => [shard.rows.div_ceil(many.tile().0), n.div_ceil(many.tile().1)],
             };
             run(pipeline, &shard.groups[is_many], [grid[0] as u32, grid[1] as u32, 1]);
+        }
+    }
+
+    /// What multiplies `n` rows.
+    fn pipeline(&self, device: &Device, n: usize) -> &Compiled {
+        let (is_many, tokens) = (n > Matmul::FEW, n.next_power_of_two());
+        let (many, tile) = self.tiles(n);
+        let slot = if is_many { 4 + tile } else { tokens.trailing_zeros() as usize };
+        self.pipelines[slot].get_or_init(|| {
+            let (few, reduce) = (Few { tokens, ..self.few }, device.features.reduce());
+            device.pipeline(&match self.ways[0] {
+                _ if is_many => self.matmul.many(many),
+                Many::Int8 => self.matmul.few_int8(few, reduce),
+                _ => self.matmul.few(few, reduce),
+            })
+        })
+    }
+
+    /// Has that compiled which will multiply so many rows, before it is used.
+    pub(super) fn prepare_for(&self, device: &Device, rows: &[usize]) {
+        for &n in rows.iter().filter(|&&n| n != 1 || self.one.is_none()) {
+            self.pipeline(device, n);
         }
     }
 

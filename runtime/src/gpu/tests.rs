@@ -12,13 +12,13 @@ use std::sync::{Arc, OnceLock};
 use quant::DType;
 use quant::codec::{can_encode, decode_row, encode_row};
 use shaders::params::Pass;
-use shaders::{Format, Output, Prepare};
+use shaders::{Format, Kernel, Output, Prepare};
 
 use super::adapter::{Adapter, DeviceOptions, adapters};
 use super::device::Device;
 use super::features::Features;
 use super::matrix::{DeviceMatrix, Stack};
-use super::ops::{Ends, InBytes, MatOp};
+use super::ops::{Ends, Grid, InBytes, MatOp};
 use super::pipelines::Compiled;
 use super::planes::{RowLayout, common_format, format_of};
 use super::prepare::Prepared;
@@ -169,10 +169,8 @@ fn run_with(
     op.few.lanes = how.lanes.unwrap_or(op.few.lanes);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
-        compute.set_pipeline(&compiled.pipeline);
-        compute.set_bind_group(0, group, &[]);
-        compute.dispatch_workgroups(a, b, c);
+    let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, grid: Grid| {
+        device.dispatch(&mut compute, compiled, group, grid);
     };
     if let Some(before) = &before {
         let grid = Prepare::Int8.grid(n, stride).map(|g| g as u32);
@@ -362,14 +360,57 @@ fn a_lost_device_is_an_error() {
     }
 }
 
-/// A shader that does not compile is an error with the shader's name, not a panic.
+/// A shader that does not compile is an error with the shader's name, not a panic: for who waits for all of
+/// them, and for who uses it. Whoever has something in its place goes on.
 #[test]
 fn a_compile_failure_is_an_error() {
-    let Some(device) = shared() else { return };
+    let Some(device) = device(None) else { return };
     let mut kernel = shaders::gather();
     kernel.name = "broken".into();
     kernel.source.push_str("fn nonsense( {");
-    let failed = device.guarded("a test", || Ok(device.pipeline(&kernel)));
-    let message = failed.expect_err("it can't compile").to_string();
-    assert!(message.contains("broken"), "{message}");
+    let broken = device.pipeline_or_not(&kernel);
+    assert!(broken.wait().is_err_and(|caught| caught.why.contains("broken")));
+    device.guarded("a test", || device.all_compiled("a test")).expect("nothing was to be awaited");
+    kernel.name = "needed".into();
+    kernel.source.push_str("// needed");
+    let needed = device.pipeline(&kernel);
+    for failed in [
+        device.guarded("a test", || device.all_compiled("a test")),
+        device.guarded("a test", || {
+            let mut encoder = device.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let any = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM;
+            let buffers: Vec<_> =
+                kernel.bindings.iter().map(|_| device.buffer("any", 64, any)).collect();
+            let buffers: Vec<_> = buffers.iter().map(|buffer| buffer as &dyn Bound).collect();
+            device.dispatch(&mut pass, &needed, &device.group(&kernel, &buffers), [1, 1, 1]);
+            Ok(())
+        }),
+    ] {
+        let message = failed.expect_err("it can't compile").to_string();
+        assert!(message.contains("needed"), "{message}");
+    }
+    // It is said once.
+    device.guarded("a test", || device.all_compiled("a test")).expect("all is well now");
+}
+
+/// A device may go while its kernels are being compiled, or before.
+#[test]
+fn a_device_may_go_before_its_kernels_are_there() {
+    let Some(device) = device(None) else { return };
+    let asked: Vec<_> = (0..40)
+        .map(|i| {
+            let mut kernel = shaders::gather();
+            kernel.name = format!("gather {i}");
+            device.pipeline(&kernel)
+        })
+        .collect();
+    let again = device.pipeline(&Kernel { name: "gather 7".into(), ..shaders::gather() });
+    drop(device);
+    // Whoever waits has an answer, the same each time.
+    let there = |compiled: &Compiled| compiled.wait().is_ok();
+    assert_eq!(there(&again), there(&asked[7]));
+    for refused in asked.iter().filter_map(|compiled| compiled.wait().err()) {
+        assert!(refused.why.contains("nobody"), "{}", refused.why);
+    }
 }

@@ -24,6 +24,13 @@ pub(super) struct TopK {
 }
 
 impl TopK {
+    /// Has that compiled which answers that are not greedy will use.
+    pub(super) fn prepare(device: &Device) {
+        for kernel in [Top::Logits, Top::Again] {
+            device.pipeline(&kernel.kernel());
+        }
+    }
+
     /// For the first row of `logits`.
     pub(super) fn new(device: &Device, logits: &wgpu::Buffer, vocab: usize, k: usize) -> Self {
         let mut rounds = Vec::new();

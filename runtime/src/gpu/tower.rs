@@ -115,6 +115,7 @@ impl GpuTower {
             weights.layers.iter().map(|l| maker.layer(l)).collect::<Result<Vec<_>, _>>()?;
         let staging = device.staging((n * stride * 4) as u64);
         device.wait()?;
+        device.all_compiled("the vision tower's shaders")?;
         Ok(GpuTower { rows: n, hidden, stride, x: s.x, staging, split, attend, layers, device })
     }
 
@@ -165,9 +166,7 @@ impl GpuTower {
         let mut encoder = self.device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         let mut dispatch = |compiled: &Compiled, group: &wgpu::BindGroup, grid: [u32; 3]| {
-            pass.set_pipeline(&compiled.pipeline);
-            pass.set_bind_group(0, group, &[]);
-            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+            self.device.dispatch(&mut pass, compiled, group, grid);
         };
         let rows = [self.rows, 1, 1];
         for step in [
@@ -296,7 +295,9 @@ impl Maker<'_> {
             y_stride,
             y_bytes: None,
         };
-        Ok(MatOp::new(self.device, &matrix, Output::Plain, 0.0, &ends))
+        let matmul = MatOp::new(self.device, &matrix, Output::Plain, 0.0, &ends);
+        matmul.prepare_for(self.device, &[self.c.patches()]);
+        Ok(matmul)
     }
 
     fn finish(&self, what: Finish, linears: &[&Linear], y: &wgpu::Buffer, stride: usize) -> Op {

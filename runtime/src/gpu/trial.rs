@@ -64,10 +64,8 @@ fn product_is_right(device: &Device) -> Result<bool, GpuError> {
     debug_assert!(matches!(device.features.many(matrix.format()), Many::Matrix { .. }));
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    op.encode(device, n, |compiled, group, [a, b, c]| {
-        compute.set_pipeline(&compiled.pipeline);
-        compute.set_bind_group(0, group, &[]);
-        compute.dispatch_workgroups(a, b, c);
+    op.encode(device, n, |compiled, group, grid| {
+        device.dispatch(&mut compute, compiled, group, grid);
     });
     drop(compute);
     let got = read(device, encoder, &y, n * rows)?;
@@ -118,9 +116,7 @@ fn attention_is_right(device: &Device) -> Result<bool, GpuError> {
     let op = Op::new(device, &kernel, &[&p, &pass, &rows, &q, &k, &v, &a]);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default());
-    compute.set_pipeline(&op.pipeline.pipeline);
-    compute.set_bind_group(0, &op.group, &[]);
-    compute.dispatch_workgroups(1, n.div_ceil(by.rows) as u32, 1);
+    op.dispatch(device, &mut compute, [1, n.div_ceil(by.rows) as u32, 1]);
     drop(compute);
     let got = read(device, encoder, &a, n * head_dim)?;
     Ok(got.iter().zip(&values).all(|(got, want)| (got - want).abs() < 1e-3))

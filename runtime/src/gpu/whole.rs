@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use shaders::params::{Stage, Whole as WholeParams};
-use shaders::{Attention, LayerMatrix, Many, Messages, WholeLayer};
+use shaders::{Attention, Kernel, LayerMatrix, Many, Messages, WholeLayer};
 
 use super::buffers::{Buffers, Which, cache_format, device_slots};
 use super::device::Device;
 use super::layer::Maker;
 use super::ops::{NormOps, Op};
+use super::pipelines::Compiled;
 use super::region::{Bound, Region};
 use super::slots::Slots;
 use super::stretch::{Homes, Shape, Stretch};
@@ -24,8 +25,15 @@ use crate::model::Model;
 /// A stretch of layers.
 pub(super) struct StretchOps {
     pub(super) layers: Range<usize>,
-    /// All of it for a single row; or why not, where that is worth a word.
-    pub(super) whole: Result<WholeOp, Option<String>>,
+    /// All of it for a single row, where this device and these layers lend themselves to that.
+    pub(super) whole: Option<WholeOp>,
+}
+
+/// What does a stretch in one dispatch, asked for before its weights are there.
+pub(super) struct WholeKernel {
+    shape: WholeLayer,
+    kernel: Kernel,
+    compiled: Compiled,
 }
 
 /// A stretch in one dispatch.
@@ -55,32 +63,41 @@ pub(super) struct Whole {
 
 impl StretchOps {
     /// For layers that were uploaded to where the stretch has room for them.
-    pub(super) fn new(maker: &Maker<'_>, stretch: Stretch) -> Self {
-        let homes = stretch.homes.ok_or(None);
-        let whole = homes.and_then(|homes| WholeOp::new(maker, &stretch.layers, &homes));
+    pub(super) fn new(maker: &Maker<'_>, stretch: Stretch, kernel: Option<WholeKernel>) -> Self {
+        let parts = stretch.homes.as_ref().zip(kernel);
+        let whole =
+            parts.map(|(homes, kernel)| WholeOp::new(maker, &stretch.layers, homes, kernel));
         StretchOps { layers: stretch.layers, whole }
     }
 }
 
+impl WholeKernel {
+    /// `None` where this device or these layers do not lend themselves to that.
+    pub(super) fn new(maker: &Maker<'_>, stretch: &Stretch) -> Option<Self> {
+        let homes = stretch.homes.as_ref()?;
+        phases(maker)?;
+        let normed = maker.model.weights().layers[stretch.layers.start].qk_norm.is_some();
+        let shape = whole_layer(maker, normed, homes)?;
+        let kernel = shape.kernel();
+        let compiled = maker.device.pipeline_or_not(&kernel);
+        Some(WholeKernel { shape, kernel, compiled })
+    }
+}
+
+/// See [`WholeLayer::phases`].
+fn phases(maker: &Maker<'_>) -> Option<Vec<u32>> {
+    let c = maker.model.config();
+    let is_global: Vec<_> = c.layers.iter().map(|l| l.window.is_none()).collect();
+    WholeLayer::phases(&is_global)
+}
+
 impl WholeOp {
-    /// `Err(None)` where this device or these layers do not lend themselves to that, and the reason where
-    /// the driver should have taken the kernel.
-    fn new(
-        maker: &Maker<'_>,
-        layers: &Range<usize>,
-        homes: &Homes,
-    ) -> Result<Self, Option<String>> {
+    fn new(maker: &Maker<'_>, layers: &Range<usize>, homes: &Homes, made: WholeKernel) -> Self {
         let (device, b, c) = (maker.device, maker.buffers, maker.model.config());
         let all = &maker.model.weights().layers;
-        let normed = all[layers.start].qk_norm.is_some();
-        let shape = whole_layer(maker, normed, homes).ok_or(None)?;
+        let WholeKernel { shape, kernel, compiled } = made;
         let subgroup = device.device.adapter_info().subgroup_max_size as usize;
-        let is_global: Vec<_> = c.layers.iter().map(|l| l.window.is_none()).collect();
-        let phases = WholeLayer::phases(&is_global).ok_or(None)?;
-        let kernel = shape.kernel();
-        let compiled = device.guarded("layers in one dispatch", || Ok(device.pipeline(&kernel)));
-        compiled.map_err(|e| Some(e.to_string()))?;
-
+        let phases = phases(maker).expect("or else there is no kernel");
         let (mut norms, mut plan) = (Vec::new(), Vec::new());
         let row_bytes = cache_format(maker.cache).row_bytes(c.head_dim);
         for (k, layer) in all[layers.clone()].iter().enumerate() {
@@ -124,16 +141,16 @@ impl WholeOp {
             buffers.push(messages);
             let planes = homes.cache.iter().chain(homes.planes.as_flattened());
             buffers.extend(planes.map(|buffer| buffer as &dyn Bound));
-            Op::new(device, &kernel, &buffers)
+            Op { pipeline: compiled.clone(), group: device.group(&kernel, &buffers) }
         };
         let slot = |i| op(0, &b.slots.row(i), &b.slots.angles(i));
-        Ok(WholeOp {
+        WholeOp {
             op: op(0, &b.rows[0], &b.angles),
             slots: (0..Slots::MOST).map(slot).collect(),
             probe: op(1, &b.rows[0], &b.angles),
             shape,
             subgroup,
-        })
+        }
     }
 
     /// For the row of a pass, or the one in a slot.
@@ -215,10 +232,12 @@ impl Gpu {
         /// that slept is slow for half a second, and whole layers are slower then than the others.
         const LONG: Duration = Duration::from_millis(100);
         const IN_DOUBT: Duration = Duration::from_millis(600);
-        if let Some(why) = self.stretches.iter().find_map(|s| s.whole.as_ref().err()) {
-            if let Some(why) = why.clone() {
-                self.without_whole(&why);
-            }
+        let all: Option<Vec<_>> = self.stretches.iter().map(|s| s.whole.as_ref()).collect();
+        let Some(all) = all else { return Ok(()) };
+        // A driver may not take so large a kernel.
+        let refused = all.iter().find_map(|whole| whole.op.pipeline.wait().err());
+        if let Some(why) = refused.map(|caught| caught.why.clone()) {
+            self.without_whole(&why);
             return Ok(());
         }
         self.whole = Some(Whole {
@@ -283,9 +302,7 @@ impl Gpu {
         let whole = self.stretches[0].whole.as_ref().expect("all layers have one");
         let mut encoder = device.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&whole.probe.pipeline.pipeline);
-        pass.set_bind_group(0, &whole.probe.group, &[]);
-        pass.dispatch_workgroups(MANY, 1, 1);
+        whole.probe.dispatch(device, &mut pass, [MANY, 1, 1]);
         drop(pass);
         let staging = device.staging(16);
         encoder.copy_buffer_to_buffer(messages, word(Messages::SEEN), &staging, 0, 4);

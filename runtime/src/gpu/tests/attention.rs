@@ -13,9 +13,7 @@ fn dispatch(device: &Device, kernel: &Kernel, buffers: &[&wgpu::Buffer], grid: [
     let (pipeline, group) = (device.pipeline(kernel), device.group(kernel, &bound));
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    compute.set_pipeline(&pipeline.pipeline);
-    compute.set_bind_group(0, &group, &[]);
-    compute.dispatch_workgroups(grid[0] as u32, grid[1] as u32, grid[2] as u32);
+    device.dispatch(&mut compute, &pipeline, &group, grid.map(|g| g as u32));
     drop(compute);
     device.queue.submit([encoder.finish()]);
 }

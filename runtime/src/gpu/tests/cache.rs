@@ -16,10 +16,8 @@ use super::{noise, shared};
 fn run_ops(device: &Device, ops: &[(&Op, Grid)], from: &wgpu::Buffer, n: usize) -> Vec<f32> {
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    for (op, [x, y, z]) in ops {
-        pass.set_pipeline(&op.pipeline.pipeline);
-        pass.set_bind_group(0, &op.group, &[]);
-        pass.dispatch_workgroups(*x, *y, *z);
+    for (op, grid) in ops {
+        op.dispatch(device, &mut pass, *grid);
     }
     drop(pass);
     let staging = device.staging(n as u64 * 4);

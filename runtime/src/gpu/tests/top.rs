@@ -10,11 +10,7 @@ fn top(device: &Device, logits: &[f32], k: usize) -> Vec<Candidate> {
     let top = TopK::new(device, &buffer, logits.len(), k);
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    top.encode(|op, [x, y, z]| {
-        pass.set_pipeline(&op.pipeline.pipeline);
-        pass.set_bind_group(0, &op.group, &[]);
-        pass.dispatch_workgroups(x as u32, y as u32, z as u32);
-    });
+    top.encode(|op, grid| op.dispatch(device, &mut pass, grid.map(|g| g as u32)));
     drop(pass);
     top.copy(&mut encoder);
     device.queue.submit([encoder.finish()]);

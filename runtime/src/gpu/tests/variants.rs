@@ -278,10 +278,8 @@ fn norms_with_matmuls_are_one_after_the_other() {
 fn dispatch_all(device: &Device, ops: &[(&Op, [u32; 3])], then: Option<&MatOp>) {
     let mut encoder = device.device.create_command_encoder(&Default::default());
     let mut pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-    let mut run = |compiled: &Compiled, group: &wgpu::BindGroup, [a, b, c]: [u32; 3]| {
-        pass.set_pipeline(&compiled.pipeline);
-        pass.set_bind_group(0, group, &[]);
-        pass.dispatch_workgroups(a, b, c);
+    let mut run = |compiled: &Compiled, group: &wgpu::BindGroup, grid: Grid| {
+        device.dispatch(&mut pass, compiled, group, grid);
     };
     for (op, grid) in ops {
         run(&op.pipeline, &op.group, *grid);
@@ -366,9 +364,7 @@ fn norms_are_the_same_every_way() {
             let op = ops.after.expect("both halves were asked for");
             let mut encoder = device.device.create_command_encoder(&Default::default());
             let mut compute = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-            compute.set_pipeline(&op.pipeline.pipeline);
-            compute.set_bind_group(0, &op.group, &[]);
-            compute.dispatch_workgroups(n as u32, 1, 1);
+            op.dispatch(&device, &mut compute, [n as u32, 1, 1]);
             drop(compute);
             device.queue.submit([encoder.finish()]);
             let got = copied(&device, &h, n * stride);
