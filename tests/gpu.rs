@@ -7,6 +7,8 @@ mod common;
 mod failures;
 #[path = "gpu/features.rs"]
 mod features;
+#[path = "gpu/k_types.rs"]
+mod k_types;
 #[path = "gpu/whole.rs"]
 mod whole;
 

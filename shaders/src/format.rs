@@ -1,7 +1,7 @@
 //! How numbers lie in device buffers.
 
 /// How a weight matrix lies on the device: rows of 16-byte pieces, and for the quantized ones a
-/// second plane with their f16 scales, two in a `u32`.
+/// second plane with their scales: f16, two in a `u32`, or for the K types what [`Format::scales`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// Single precision, 4 in a piece.
@@ -14,12 +14,24 @@ pub enum Format {
     Q4_0,
     /// Half a block's bytes in a piece.
     Q8_0,
+    /// 32 nibbles in a piece, as in Q4_0, but from 0 on; they are multiplied by a scale, then a minimum is added.
+    Q4K,
+    /// Q4_K, Q5_K or Q6_K as signed bytes, 16 in a piece with a scale and a minimum, which is the same for both
+    /// pieces of 32 weights.
+    KBytes,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 5] =
-        [Format::F32, Format::F16, Format::Bf16, Format::Q4_0, Format::Q8_0];
+    pub const ALL: [Format; 7] = [
+        Format::F32,
+        Format::F16,
+        Format::Bf16,
+        Format::Q4_0,
+        Format::Q8_0,
+        Format::Q4K,
+        Format::KBytes,
+    ];
 
     /// Lower-case name.
     pub fn name(self) -> &'static str {
@@ -29,6 +41,8 @@ impl Format {
             Format::Bf16 => "bf16",
             Format::Q4_0 => "q4_0",
             Format::Q8_0 => "q8_0",
+            Format::Q4K => "q4_k",
+            Format::KBytes => "k_bytes",
         }
     }
 
@@ -37,22 +51,54 @@ impl Format {
         match self {
             Format::F32 => 4,
             Format::F16 | Format::Bf16 => 8,
-            Format::Q8_0 => 16,
-            Format::Q4_0 => 32,
+            Format::Q8_0 | Format::KBytes => 16,
+            Format::Q4_0 | Format::Q4K => 32,
         }
     }
 
-    /// Is there a plane of scales, one for 32 weights?
+    /// Is there a plane of scales?
     pub fn scaled(self) -> bool {
+        self.symmetric() || self.is_k()
+    }
+
+    /// Is a weight an integer times its block's scale, and nothing else? Such are multiplied in bytes by many
+    /// rows as well, and by whole layers.
+    pub fn symmetric(self) -> bool {
         matches!(self, Format::Q4_0 | Format::Q8_0)
+    }
+
+    /// Has it the scales of the K types?
+    pub fn is_k(self) -> bool {
+        matches!(self, Format::Q4K | Format::KBytes)
+    }
+
+    /// 16-bit words of scales for `cols` weights, a multiple of 32, or for the K types of 256.
+    ///
+    /// Those of 256 weights of a K type are two f16, by which scales and minimums are multiplied, then a pair of signed
+    /// bytes for each piece: its scale and its minimum.
+    pub fn scales(self, cols: usize) -> usize {
+        match self {
+            _ if self.is_k() => cols / 256 * (2 + 256 / self.piece()),
+            _ if self.scaled() => cols / 32,
+            _ => 0,
+        }
     }
 
     /// The function that multiplies a piece by bytes.
     pub(crate) fn products(self) -> &'static str {
         match self {
             Format::Q4_0 => include_str!("../wgsl/products_q4_0.wgsl"),
-            Format::Q8_0 => include_str!("../wgsl/products_q8_0.wgsl"),
+            Format::Q8_0 | Format::KBytes => include_str!("../wgsl/products_q8_0.wgsl"),
+            Format::Q4K => include_str!("../wgsl/products_q4_k.wgsl"),
             _ => panic!("{} has no blocks", self.name()),
+        }
+    }
+
+    /// The function that takes scales into account after that.
+    pub(crate) fn product(self) -> &'static str {
+        match self.is_k() {
+            true => include_str!("../wgsl/product_k.wgsl"),
+            false => include_str!("../wgsl/product_plain.wgsl"),
         }
     }
 
@@ -70,7 +116,17 @@ impl Format {
         match self {
             Format::Q4_0 => include_str!("../wgsl/half_q4_0.wgsl"),
             Format::Q8_0 => include_str!("../wgsl/half_q8_0.wgsl"),
+            Format::Q4K => include_str!("../wgsl/half_q4_k.wgsl"),
+            Format::KBytes => include_str!("../wgsl/half_k_bytes.wgsl"),
             _ => include_str!("../wgsl/half_other.wgsl"),
+        }
+    }
+
+    /// The functions that make weights of what was decoded and its scale.
+    pub(crate) fn scale(self) -> &'static str {
+        match self.is_k() {
+            true => include_str!("../wgsl/scale_k.wgsl"),
+            false => include_str!("../wgsl/scale_plain.wgsl"),
         }
     }
 
@@ -82,6 +138,8 @@ impl Format {
             Format::Bf16 => include_str!("../wgsl/decode_bf16.wgsl"),
             Format::Q4_0 => include_str!("../wgsl/decode_q4_0.wgsl"),
             Format::Q8_0 => include_str!("../wgsl/decode_q8_0.wgsl"),
+            Format::Q4K => include_str!("../wgsl/decode_q4_k.wgsl"),
+            Format::KBytes => include_str!("../wgsl/decode_k_bytes.wgsl"),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn weights(parts: Parts, format: Format) -> Parts {
         true => parts.bind("scales", Read, "array<u32>"),
         false => parts,
     };
-    parts.snippet(format.name(), format.wgsl())
+    parts.snippet(format.name(), format.wgsl()).snippet("", format.scale())
 }
 
 /// Rows of an embedding, decoded and scaled: x.

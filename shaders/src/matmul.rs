@@ -108,7 +108,7 @@ impl Prepare {
 pub enum Many {
     /// Weights and x in f32.
     Float,
-    /// Both in bytes, four products at a time (`dot4I8Packed`): for Q4_0 and Q8_0.
+    /// Both in bytes, four products at a time (`dot4I8Packed`): for Q4_0 and Q8_0, few rows also for the K types.
     Int8,
     /// Both in f16 in workgroup memory, added up in f32.
     Half,
@@ -147,6 +147,11 @@ const DOT16: &str = include_str!("../wgsl/dot16.wgsl");
 /// What multiplies pieces of `format` by bytes.
 pub(crate) fn products(parts: Parts, format: Format) -> Parts {
     parts.snippet("", DOT16).snippet("", format.products())
+}
+
+/// The same, and what takes scales into account.
+fn scaled_products(parts: Parts, format: Format) -> Parts {
+    products(parts, format).snippet("", format.product())
 }
 
 const CONCLUDE_NOTHING: &str = include_str!("../wgsl/conclude_nothing.wgsl");
@@ -271,7 +276,7 @@ impl Matmul {
     /// As [`Matmul::few`], from x in bytes: for the formats of [`Format::scaled`].
     pub fn few_int8(self, few: Few, reduce: Reduce) -> Kernel {
         let parts = few.parts("matvec_int8", false);
-        let parts = products(self.ends(parts, Some(Prepare::Int8)), self.format);
+        let parts = scaled_products(self.ends(parts, Some(Prepare::Int8)), self.format);
         few.end(parts, reduce).kernel(include_str!("../wgsl/matvec_int8.wgsl"))
     }
 
@@ -286,7 +291,7 @@ impl Matmul {
         let parts =
             Self::x(parts, int8.then_some(Prepare::Int8)).bind("best", Write, "array<vec2<u32>>");
         let parts = weights(parts, self.format).snippet("", MATH).snippet("", BETTER);
-        let parts = if int8 { products(parts, self.format) } else { parts };
+        let parts = if int8 { scaled_products(parts, self.format) } else { parts };
         let parts = match self.output {
             Output::Softcap => parts.snippet("capped", "const CAPPED = true;\n"),
             _ => parts.snippet("not_capped", "const CAPPED = false;\n"),
@@ -352,7 +357,7 @@ impl Matmul {
             ),
             false => parts.bind("y", Write, "array<f32>"),
         };
-        let parts = products(weights(parts, self.format).snippet("", MATH), self.format);
+        let parts = scaled_products(weights(parts, self.format).snippet("", MATH), self.format);
         if to_int8 {
             return parts.snippet("glu_int8", include_str!("../wgsl/output_glu_int8.wgsl"));
         }

@@ -15,7 +15,7 @@ fn all() -> Vec<Kernel> {
         for output in Output::ALL {
             let matmul = Matmul { format, output };
             let takes = |way: &&Many| match way {
-                Many::Int8 => format.scaled(),
+                Many::Int8 => format.symmetric(),
                 Many::Matrix { .. } => format != Format::F32,
                 _ => true,
             };

@@ -8,7 +8,7 @@ fn embed_row(token: u32, to: u32, i: u32) {
         let s = scale_of(at);
         for (var j = 0u; j < PIECE / 4u; j++) {
             // The weight first, then its factor: the order of the CPU's two roundings.
-            x[to * p.x_stride + c * (PIECE / 4u) + j] = (s * four(words, j)) * p.scale;
+            x[to * p.x_stride + c * (PIECE / 4u) + j] = weigh(four(words, j), s) * p.scale;
         }
     }
 }

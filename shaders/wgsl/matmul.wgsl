@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let words = pieces[at];
             let s = scale_of(at);
             for (var j = 0u; j < PIECE / 4u; j++) {
-                weights[place(row, part * (PIECE / 4u) + j)] = s * four(words, j);
+                weights[place(row, part * (PIECE / 4u) + j)] = weigh(four(words, j), s);
             }
         }
         for (var c = i; c < TILE * DEPTH; c += WORKGROUP) {

@@ -52,7 +52,7 @@ fn main(
                 let words = pieces[at];
                 let s = scale_of(at) * p.factor;
                 for (var j = 0u; j < PIECE / 4u; j++) {
-                    let w = vec4<f16>(s * four(words, j));
+                    let w = vec4<f16>(weigh(four(words, j), s));
                     let to = row * STRIDE + part * PIECE + 4u * j;
                     weights[to] = w.x;
                     weights[to + 1u] = w.y;

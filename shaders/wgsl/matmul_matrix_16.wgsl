@@ -59,7 +59,7 @@ fn main(
     let down = block / 2u * BLOCK_T * 16u; // rows of x
     @t @f var sum{t}_{f}: MatrixC;
     var words: array<vec4<u32>, W_EACH>;
-    var factors: array<f32, W_EACH>;
+    var factors: array<Scale, W_EACH>;
     var values: array<vec4<f16>, X_EACH>;
 
     for (var k = 0u; k < W_EACH; k++) {

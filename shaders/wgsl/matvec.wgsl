@@ -18,13 +18,13 @@ fn run(workgroup: u32, i: u32) {
     var sum: array<f32, SUMS>;
     for (var first = 0u; first < PIECES; first += BATCH * LANES) {
         var piece: array<vec4<u32>, LOADS>;
-        var scale: array<f32, LOADS>;
+        var scale: array<Scale, LOADS>;
         for (var b = 0u; b < BATCH; b++) {
             let c = first + b * LANES + lane;
             let place = min(c, PIECES - 1u);
             for (var r = 0u; r < ROWS; r++) {
                 piece[b * ROWS + r] = pieces[at[r] + place];
-                scale[b * ROWS + r] = select(0.0, scale_of(at[r] + place), c < PIECES);
+                scale[b * ROWS + r] = select(Scale(), scale_of(at[r] + place), c < PIECES);
             }
         }
         for (var b = 0u; b < BATCH; b++) {
@@ -32,7 +32,7 @@ fn run(workgroup: u32, i: u32) {
             var part: array<f32, SUMS>;
             for (var j = 0u; j < PIECE / 4u; j++) {
                 var w: array<vec4<f32>, ROWS>;
-                for (var r = 0u; r < ROWS; r++) { w[r] = four(piece[b * ROWS + r], j); }
+                for (var r = 0u; r < ROWS; r++) { w[r] = before(four(piece[b * ROWS + r], j), scale[b * ROWS + r]); }
                 for (var t = 0u; t < TOKENS; t++) {
                     let v = x[start[t] + place * (PIECE / 4u) + j];
                     for (var r = 0u; r < ROWS; r++) { part[r * TOKENS + t] += dot(w[r], v); }
@@ -40,7 +40,7 @@ fn run(workgroup: u32, i: u32) {
             }
             for (var r = 0u; r < ROWS; r++) {
                 for (var t = 0u; t < TOKENS; t++) {
-                    sum[r * TOKENS + t] += scale[b * ROWS + r] * part[r * TOKENS + t];
+                    sum[r * TOKENS + t] += after(scale[b * ROWS + r]) * part[r * TOKENS + t];
                 }
             }
         }

@@ -17,13 +17,13 @@ fn run(workgroup: u32, i: u32) {
     var sum: array<f32, SUMS>;
     for (var first = 0u; first < PIECES; first += BATCH * LANES) {
         var piece: array<vec4<u32>, LOADS>;
-        var scale: array<f32, LOADS>;
+        var scale: array<Scale, LOADS>;
         for (var b = 0u; b < BATCH; b++) {
             let c = first + b * LANES + lane;
             let place = min(c, PIECES - 1u);
             for (var r = 0u; r < ROWS; r++) {
                 piece[b * ROWS + r] = pieces[at[r] + place];
-                scale[b * ROWS + r] = select(0.0, scale_of(at[r] + place), c < PIECES);
+                scale[b * ROWS + r] = select(Scale(), scale_of(at[r] + place), c < PIECES);
             }
         }
         if TOKENS == 1u {
@@ -39,7 +39,7 @@ fn run(workgroup: u32, i: u32) {
                 let place = min(first + b * LANES + lane, PIECES - 1u);
                 for (var r = 0u; r < ROWS; r++) {
                     let found = products(piece[b * ROWS + r], place, v[b], xs[b].y);
-                    sum[r * TOKENS] += scale[b * ROWS + r] * xs[b].x * found;
+                    sum[r * TOKENS] += product(scale[b * ROWS + r], xs[b], found, place);
                 }
             }
             continue;
@@ -52,7 +52,7 @@ fn run(workgroup: u32, i: u32) {
                 let xs = x_scales[block];
                 for (var r = 0u; r < ROWS; r++) {
                     let found = products(piece[b * ROWS + r], place, v, xs.y);
-                    sum[r * TOKENS + t] += scale[b * ROWS + r] * xs.x * found;
+                    sum[r * TOKENS + t] += product(scale[b * ROWS + r], xs, found, place);
                 }
             }
         }

@@ -41,13 +41,13 @@ fn run(workgroup: u32, i: u32) {
     var at: array<u32, ROWS>; // rows past the end are the last one again
     for (var r = 0u; r < ROWS; r++) { at[r] = min(row0 + r, p.rows - 1u) * PIECES; }
     var piece: array<vec4<u32>, LOADS>;
-    var scale: array<f32, LOADS>;
+    var scale: array<Scale, LOADS>;
     for (var b = 0u; b < BATCH; b++) {
         let c = b * LANES + lane;
         let place = min(c, PIECES - 1u);
         for (var r = 0u; r < ROWS; r++) {
             piece[b * ROWS + r] = pieces[at[r] + place];
-            scale[b * ROWS + r] = select(0.0, scale_of(at[r] + place), c < PIECES);
+            scale[b * ROWS + r] = select(Scale(), scale_of(at[r] + place), c < PIECES);
         }
     }
 
@@ -100,7 +100,7 @@ fn run(workgroup: u32, i: u32) {
                 let place = min(c, PIECES - 1u);
                 for (var r = 0u; r < ROWS; r++) {
                     piece[b * ROWS + r] = pieces[at[r] + place];
-                    scale[b * ROWS + r] = select(0.0, scale_of(at[r] + place), c < PIECES);
+                    scale[b * ROWS + r] = select(Scale(), scale_of(at[r] + place), c < PIECES);
                 }
             }
         }
@@ -111,7 +111,7 @@ fn run(workgroup: u32, i: u32) {
             let xs = x_scales[block];
             for (var r = 0u; r < ROWS; r++) {
                 let found = products(piece[b * ROWS + r], place, both, xs.y);
-                sum[r] += scale[b * ROWS + r] * xs.x * found;
+                sum[r] += product(scale[b * ROWS + r], xs, found, place);
             }
         }
     }

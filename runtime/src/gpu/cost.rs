@@ -139,4 +139,22 @@ mod tests {
             assert_eq!(cost(CacheFormat::F16, 0, 128 * MIB).dispatches, small, "{name}");
         }
     }
+
+    /// K types at 4.625 bits, and at 9.125 where they are kept in bytes.
+    #[test]
+    fn k_types_cost_little_more_than_in_the_file() {
+        let of = |dtype, embed| {
+            let model = Shape::from_name("gemma-3-4b").unwrap().outline(dtype, embed).unwrap();
+            let apart = Together { rope: false, norms: false, layers: None };
+            TokenCost::of(&model, CacheFormat::F16, 0, 2048 << 20, apart).weights as f64
+        };
+        let embed = 262_144.0 * 2560.0;
+        let layers = (of(DType::Q8_0, DType::Q8_0) * 8.0 / 8.5 - embed).round();
+        let bits = |dtype, embed_type| (of(dtype, embed_type) * 8.0 - embed * 9.125) / layers;
+        for (dtype, want) in [(DType::Q4_K, 4.625), (DType::Q5_K, 9.125)] {
+            // The embedding's row of the token is read as well.
+            let bits = bits(dtype, DType::Q6_K);
+            assert!((bits - want).abs() < 1e-3, "{dtype}: {bits}");
+        }
+    }
 }

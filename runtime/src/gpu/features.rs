@@ -133,7 +133,7 @@ impl Features {
                 let tile = (Matmul::TILE, Matmul::TILE);
                 Many::Matrix { size: size as usize, workgroup: workgroup as usize, tile }
             }
-            Features { dot4: true, .. } if format.scaled() => Many::Int8,
+            Features { dot4: true, .. } if format.symmetric() => Many::Int8,
             Features { f16: true, .. } => Many::Half,
             _ => Many::Float,
         }

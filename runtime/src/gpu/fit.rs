@@ -1,5 +1,7 @@
 //! What of a model goes on a device, and in which form.
 
+use shaders::Format;
+
 use super::device::Device;
 use super::layer::layer_bytes;
 use super::matrix::device_bytes;
@@ -42,6 +44,11 @@ pub(super) fn notes(model: &Model, layers: usize) -> Vec<String> {
     let mut kinds: Vec<_> = of_layers.chain(vocabulary).map(|m| m.dtype).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let other = kinds.into_iter().filter(|&d| format_of(d).name() != d.name());
-    other.map(|d| format!("{d} weights are kept as {} on the GPU", format_of(d).name())).collect()
+    let other = kinds.into_iter().map(|d| (d, format_of(d))).filter(|(d, f)| f.name() != d.name());
+    other
+        .map(|(d, format)| match format {
+            Format::KBytes => format!("{d} weights are kept in bytes on the GPU"),
+            _ => format!("{d} weights are kept as {} on the GPU", format.name()),
+        })
+        .collect()
 }

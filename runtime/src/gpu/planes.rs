@@ -3,13 +3,15 @@
 use bytemuck::cast_slice;
 use half::f16;
 use quant::DType;
-use quant::codec::{BlockQ4_0, BlockQ5_0, BlockQ8_0, QK, decode_row};
+use quant::codec::{
+    BlockQ4_0, BlockQ4K, BlockQ5_0, BlockQ5K, BlockQ6K, BlockQ8_0, KScales, QK, QK_K, decode_row,
+};
 use shaders::{COLS_PAD, Format};
 
 use crate::weights::WeightMatrix;
 
 /// How a type lies on the device: as it is, in a wider form that loses nothing (Q5_0's integers fit
-/// Q8_0's), or decoded to f16.
+/// Q8_0's, those of Q5_K and Q6_K fit bytes), or decoded to f16.
 pub(super) fn format_of(dtype: DType) -> Format {
     match dtype {
         DType::F32 => Format::F32,
@@ -17,7 +19,9 @@ pub(super) fn format_of(dtype: DType) -> Format {
         DType::BF16 => Format::Bf16,
         DType::Q4_0 => Format::Q4_0,
         DType::Q8_0 | DType::Q5_0 => Format::Q8_0,
-        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K | DType::Q6_K => Format::F16,
+        DType::Q4_K => Format::Q4K,
+        DType::Q5_K | DType::Q6_K => Format::KBytes,
+        DType::Q4_1 | DType::Q5_1 => Format::F16,
     }
 }
 
@@ -27,8 +31,10 @@ pub(super) fn common_format(matrices: &[&WeightMatrix]) -> Format {
     let first = formats[0];
     if formats.iter().all(|f| *f == first) {
         first
-    } else if formats.iter().all(|f| f.scaled()) {
+    } else if formats.iter().all(|f| f.symmetric()) {
         Format::Q8_0
+    } else if formats.iter().all(|f| f.is_k()) {
+        Format::KBytes
     } else if formats.iter().any(|f| matches!(f, Format::F32 | Format::Bf16)) {
         Format::F32
     } else {
@@ -54,9 +60,9 @@ impl RowLayout {
         self.pieces() * 16
     }
 
-    /// f16 scales.
+    /// 16-bit words of scales ([`Format::scales`]).
     pub(super) fn scales(self) -> usize {
-        if self.format.scaled() { self.cols.next_multiple_of(COLS_PAD) / QK } else { 0 }
+        self.format.scales(self.cols.next_multiple_of(COLS_PAD))
     }
 
     /// How large the largest weight of these planes is; of blocks, how large their scales allow it
@@ -70,6 +76,9 @@ impl RowLayout {
             Format::Bf16 => half::bf16::from_bits(most(cast_slice(pieces))).to_f32(),
             Format::Q4_0 => 8.0 * f16::from_bits(most(scales)).to_f32(),
             Format::Q8_0 => 128.0 * f16::from_bits(most(scales)).to_f32(),
+            Format::Q4K => largest_of_k(scales, self.format, 15.0),
+            // Six bits, with a sign.
+            Format::KBytes => largest_of_k(scales, self.format, 32.0),
         }
     }
 
@@ -110,6 +119,53 @@ impl RowLayout {
                     scales[i] = u16::from_le_bytes(b.d);
                 }
             }
+            (DType::Q4_K, Format::Q4K) => {
+                for (k, b) in cast_slice::<u8, BlockQ4K>(row).iter().enumerate() {
+                    for (s, out) in pieces[k * 128..][..128].chunks_exact_mut(16).enumerate() {
+                        let sub = &b.qs[s / 2 * QK..][..QK];
+                        let nibble = |j: usize| sub[j] >> (s % 2 * 4) & 15;
+                        for (j, out) in out.iter_mut().enumerate() {
+                            *out = nibble(j) | nibble(j + 16) << 4;
+                        }
+                    }
+                    let (of, mins) = b.scales.unpack();
+                    let pair = |s: usize| u16::from_le_bytes([of[s], mins[s]]);
+                    scales_of_k(&mut scales[k * 10..][..10], b.d, b.dmin, pair);
+                }
+            }
+            (DType::Q4_K, Format::KBytes) => {
+                for (k, b) in cast_slice::<u8, BlockQ4K>(row).iter().enumerate() {
+                    for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
+                        let s = i / QK;
+                        *out = b.qs[s / 2 * QK + i % QK] >> (s % 2 * 4) & 15;
+                    }
+                    let scales = &mut scales[k * 18..][..18];
+                    scales_of_k(scales, b.d, b.dmin, pairs_of_32(&b.scales));
+                }
+            }
+            (DType::Q5_K, Format::KBytes) => {
+                for (k, b) in cast_slice::<u8, BlockQ5K>(row).iter().enumerate() {
+                    for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
+                        let (s, j) = (i / QK, i % QK);
+                        let low = b.qs[s / 2 * QK + j] >> (s % 2 * 4) & 15;
+                        *out = low | (b.qh[j] >> s & 1) << 4;
+                    }
+                    let scales = &mut scales[k * 18..][..18];
+                    scales_of_k(scales, b.d, b.dmin, pairs_of_32(&b.scales));
+                }
+            }
+            (DType::Q6_K, Format::KBytes) => {
+                for (k, b) in cast_slice::<u8, BlockQ6K>(row).iter().enumerate() {
+                    for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
+                        let (half, j) = (i / 128, i % 128);
+                        let low = b.ql[half * 64 + j % 64] >> (j / 64 * 4) & 15;
+                        let high = b.qh[half * 32 + j % 32] >> (j / 32 * 2) & 3;
+                        *out = (low | high << 4).wrapping_sub(32);
+                    }
+                    let pair = |s: usize| u16::from_le_bytes([b.scales[s] as u8, 0]);
+                    scales_of_k(&mut scales[k * 18..][..18], b.d, [0; 2], pair);
+                }
+            }
             (DType::F32, Format::F32) | (DType::F16, Format::F16) | (DType::BF16, Format::Bf16) => {
                 pieces[..row.len()].copy_from_slice(row)
             }
@@ -126,4 +182,33 @@ impl RowLayout {
             }
         }
     }
+}
+
+/// The scales of 256 weights: the factors of scales and of minimums, which are taken off in the file and added here, and
+/// for each piece a scale and a minimum.
+fn scales_of_k(out: &mut [u16], d: [u8; 2], dmin: [u8; 2], pair: impl Fn(usize) -> u16) {
+    out[0] = u16::from_le_bytes(d);
+    out[1] = u16::from_le_bytes(dmin) ^ 0x8000;
+    for (s, out) in out[2..].iter_mut().enumerate() {
+        *out = pair(s);
+    }
+}
+
+/// Scales and minimums of 32 weights, for pieces of 16.
+fn pairs_of_32(packed: &KScales) -> impl Fn(usize) -> u16 {
+    let (scales, mins) = packed.unpack();
+    move |piece| u16::from_le_bytes([scales[piece / 2], mins[piece / 2]])
+}
+
+/// How large the largest weight is that these scales allow, where the largest integer is `most`.
+fn largest_of_k(scales: &[u16], format: Format, most: f32) -> f32 {
+    let of_256 = |scales: &[u16]| {
+        let [d, dmin] = [0, 1].map(|i| f16::from_bits(scales[i]).to_f32());
+        let piece = |pair: &u16| {
+            let [scale, min] = pair.to_le_bytes().map(|b| f32::from(b as i8));
+            (d * scale * most + dmin * min).abs().max((dmin * min).abs())
+        };
+        scales[2..].iter().map(piece).fold(0.0, f32::max)
+    };
+    scales.chunks_exact(format.scales(QK_K)).map(of_256).fold(0.0, f32::max)
 }

@@ -50,7 +50,7 @@ impl Shape {
         });
         let rows = stacks.map(|(matrices, _)| matrices.iter().map(|m| m.rows).sum());
         let format = layouts[0].format;
-        let is_one = format.scaled() && layouts.iter().all(|l| l.format == format);
+        let is_one = format.symmetric() && layouts.iter().all(|l| l.format == format);
         is_one.then_some(Shape { layouts, rows })
     }
 

@@ -70,11 +70,28 @@ fn matrix(dtype: DType, rows: usize, cols: usize, seed: u32) -> (WeightMatrix, V
         let x = noise(cols.max(row_bytes), seed + r as u32 * 7);
         match can_encode(dtype) {
             true => encode_row(dtype, &x[..cols], out),
-            // No byte above 0x38: as the high one of an f16 that is at most 0.5.
-            false => out.iter_mut().zip(x).for_each(|(b, v)| *b = (v * 127.0) as i8 as u8 & 0x38),
+            false => {
+                out.iter_mut().zip(x).for_each(|(b, v)| *b = (v * 127.0) as i8 as u8);
+                for block in out.chunks_exact_mut(dtype.block_bytes()) {
+                    // Any bits, but those of an f16 of at most 0.5 where there is one.
+                    for at in floats_at(dtype) {
+                        block[at + 1] &= 0xb8;
+                    }
+                }
+            }
         }
     }
     (WeightMatrix { dtype, rows, cols, bytes: 0..rows * row_bytes }, bytes)
+}
+
+/// Where a block has its f16.
+fn floats_at(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q5_0 => &[0],
+        DType::Q6_K => &[208],
+        _ => unreachable!("{dtype} is encoded"),
+    }
 }
 
 fn decoded(w: &WeightMatrix, bytes: &[u8]) -> Vec<f32> {
@@ -208,20 +225,29 @@ fn compare(got: &[f32], w: &[f32], x: &[f32], cols: usize, outputs: usize, what:
     }
 }
 
+/// Rows and columns that are no multiple of a workgroup's or a tile's; odd numbers of scales in a row.
+fn shapes(dtype: DType) -> &'static [(usize, usize)] {
+    match dtype {
+        _ if dtype.is_float() => &[(1, 24), (70, 50)],
+        _ if format_of(dtype).is_k() => &[(3, 256), (67, 1280)],
+        _ => &[(3, 32), (67, 96), (33, 1056)],
+    }
+}
+
 #[test]
 fn every_format_multiplies_as_the_oracle_does() {
     let Some(device) = shared() else { return };
-    for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0, DType::Q5_0] {
-        // Rows that are no multiple of a workgroup's or a tile's; odd numbers of scales in a row.
-        let shapes: &[_] = match dtype.is_float() {
-            true => &[(1, 24), (70, 50)],
-            false => &[(3, 32), (67, 96), (33, 1056)],
-        };
+    for dtype in DType::ALL {
+        let shapes = shapes(dtype);
         for &(rows, cols) in shapes {
             let (w, bytes) = matrix(dtype, rows, cols, 3);
             let plain = decoded(&w, &bytes);
             let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
             for n in [1, 2, 3, 7, 8, 9, 70] {
+                // A type without a form of its own is rounded to f16.
+                if m.format() == Format::F16 && dtype != DType::F16 {
+                    continue;
+                }
                 let x = noise(n * cols, 11);
                 let got = run(&device, &m, Output::Plain, &x, n);
                 compare(&got, &plain, &x, cols, rows, &format!("{dtype} {rows}×{cols}, {n} rows"));
@@ -233,9 +259,12 @@ fn every_format_multiplies_as_the_oracle_does() {
 #[test]
 fn any_number_of_lanes_adds_up_the_same() {
     let Some(device) = shared() else { return };
-    for (dtype, rows, cols) in
-        [(DType::Q4_0, 70, 320), (DType::Q8_0, 9, 352), (DType::BF16, 33, 48)]
-    {
+    for (dtype, rows, cols) in [
+        (DType::Q4_0, 70, 320),
+        (DType::Q8_0, 9, 352),
+        (DType::BF16, 33, 48),
+        (DType::Q4_K, 70, 512),
+    ] {
         let (w, bytes) = matrix(dtype, rows, cols, 4);
         let plain = decoded(&w, &bytes);
         let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
@@ -292,11 +321,12 @@ fn shards_and_stacks_change_nothing() {
 /// What lies on the device stands for the same numbers as the file, for every type.
 #[test]
 fn planes_decode_to_what_the_file_says() {
-    for dtype in DType::ALL {
-        let cols = 256;
+    // With others some are widened.
+    let wide = [(DType::Q4_0, Format::Q8_0), (DType::Q4_K, Format::KBytes)];
+    for (dtype, format) in DType::ALL.map(|dtype| (dtype, format_of(dtype))).into_iter().chain(wide)
+    {
+        let cols = 512;
         let (w, bytes) = matrix(dtype, 2, cols, 9);
-        let format = format_of(dtype);
-        assert_eq!(common_format(&[&w]), format);
         let layout = RowLayout { format, cols };
         for r in 0..2 {
             let mut want = vec![0.0; cols];
@@ -304,8 +334,15 @@ fn planes_decode_to_what_the_file_says() {
             let (mut pieces, mut scales) = (vec![0; layout.bytes()], vec![0; layout.scales()]);
             layout.split(dtype, w.view(&bytes).row(r), &mut pieces, &mut scales);
             let scale = |i: usize| half::f16::from_bits(scales[i / 32]).to_f32();
+            let largest = layout.largest(&pieces, &scales) * (1.0 + 1.0 / 1024.0);
             for (i, want) in want.iter().enumerate() {
                 let two = || [pieces[2 * i], pieces[2 * i + 1]];
+                let of_k = |words: usize, piece: usize, i: usize, q: f32| {
+                    let scales = &scales[i / 256 * words..][..words];
+                    let [d, dmin] = [0, 1].map(|i| half::f16::from_bits(scales[i]).to_f32());
+                    let [scale, min] = scales[2 + piece].to_le_bytes().map(|b| f32::from(b as i8));
+                    d * scale * q + dmin * min
+                };
                 let got = match format {
                     Format::F32 => f32::from_le_bytes(pieces[4 * i..][..4].try_into().unwrap()),
                     Format::F16 => half::f16::from_le_bytes(two()).to_f32(),
@@ -316,14 +353,33 @@ fn planes_decode_to_what_the_file_says() {
                         let nibble = if i % 32 < 16 { byte & 15 } else { byte >> 4 };
                         (f32::from(nibble) - 8.0) * scale(i)
                     }
+                    Format::Q4K => {
+                        let byte = pieces[i / 32 * 16 + i % 16];
+                        let nibble = if i % 32 < 16 { byte & 15 } else { byte >> 4 };
+                        of_k(10, i / 32 % 8, i, f32::from(nibble))
+                    }
+                    Format::KBytes => of_k(18, i / 16 % 16, i, f32::from(pieces[i] as i8)),
                 };
                 // Types without a form of their own are rounded to f16.
                 let exact = format != Format::F16 || dtype == DType::F16;
                 let tolerance = if exact { 0.0 } else { want.abs() / 2048.0 };
-                assert!((got - want).abs() <= tolerance, "{dtype} {i}: {got}, not {want}");
+                let what = format!("{dtype} as {} {i}", format.name());
+                assert!((got - want).abs() <= tolerance, "{what}: {got}, not {want}");
+                assert!(format == Format::F32 || want.abs() <= largest, "{what}: {want}");
             }
         }
     }
+    let formats = |types: &[DType]| {
+        let matrices: Vec<_> = types.iter().map(|dtype| matrix(*dtype, 1, 256, 1).0).collect();
+        common_format(&matrices.iter().collect::<Vec<_>>())
+    };
+    for dtype in DType::ALL {
+        assert_eq!(formats(&[dtype, dtype]), format_of(dtype));
+    }
+    assert_eq!(formats(&[DType::Q4_0, DType::Q5_0]), Format::Q8_0);
+    assert_eq!(formats(&[DType::Q4_K, DType::Q4_K, DType::Q6_K]), Format::KBytes);
+    assert_eq!(formats(&[DType::Q4_K, DType::Q8_0]), Format::F16);
+    assert_eq!(formats(&[DType::Q4_K, DType::BF16]), Format::F32);
 }
 
 /// A buffer that no device has room for is an error that names the device and what it was for.

@@ -73,11 +73,14 @@ fn every_way_multiplies_as_the_oracle_does() {
     let Some(adapter) = adapter() else { return };
     for device in told_to(&adapter, &["subgroup", "dot4", "subgroup,dot4", "f16", "matrix"]) {
         let features = device.features;
-        for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q8_0] {
+        let floats = [DType::F32, DType::F16, DType::BF16];
+        let blocks = [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+        for dtype in floats.into_iter().chain(blocks) {
             // Rows that fill no tile; odd numbers of blocks; a depth that no tile or lane divides.
-            let shapes: &[_] = match dtype.is_float() {
-                true => &[(1, 24), (70, 50)],
-                false => &[(3, 32), (67, 96), (33, 1056), (130, 64)],
+            let shapes: &[_] = match dtype {
+                _ if dtype.is_float() => &[(1, 24), (70, 50)],
+                DType::Q4_0 | DType::Q8_0 => &[(3, 32), (67, 96), (33, 1056), (130, 64)],
+                _ => &[(3, 256), (67, 1280)],
             };
             for &(rows, cols) in shapes {
                 let (w, bytes) = matrix(dtype, rows, cols, 3);
@@ -88,17 +91,17 @@ fn every_way_multiplies_as_the_oracle_does() {
                     let few = n <= Matmul::FEW;
                     let x = noise(n * cols, 11);
                     let what = format!("{features}: {dtype} {rows}×{cols}, {n} rows");
+                    let way = if few { features.few(m.format()) } else { many };
                     if (few && features.subgroup.is_some() && !features.dot4)
                         || (!few && many != Many::Float)
                     {
-                        let way = if few { Many::Float } else { many };
                         let got = run(&device, &m, Output::Plain, &x, n);
                         compare_variant(&got, &plain, &x, cols, way, &what);
                     }
-                    if many == Many::Int8 {
+                    if way == Many::Int8 {
                         let how = How { in_bytes: true, ..How::default() };
                         let got = run_with(&device, &m, Output::Plain, &x, n, &how);
-                        compare_variant(&got, &plain, &x, cols, many, &format!("{what}, in bytes"));
+                        compare_variant(&got, &plain, &x, cols, way, &format!("{what}, in bytes"));
                     }
                 }
             }
@@ -112,7 +115,12 @@ fn every_way_multiplies_as_the_oracle_does() {
 fn lanes_need_not_be_a_subgroup() {
     let Some(adapter) = adapter() else { return };
     for device in told_to(&adapter, &["subgroup", "subgroup,dot4"]) {
-        for (dtype, rows, cols) in [(DType::Q4_0, 70, 320), (DType::Q8_0, 9, 352)] {
+        for (dtype, rows, cols) in [
+            (DType::Q4_0, 70, 320),
+            (DType::Q8_0, 9, 352),
+            (DType::Q4_K, 70, 512),
+            (DType::Q6_K, 9, 256),
+        ] {
             let (w, bytes) = matrix(dtype, rows, cols, 4);
             let plain = decoded(&w, &bytes);
             let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
@@ -175,9 +183,13 @@ fn shards_and_outputs_are_the_same_every_way() {
 fn one_row_is_left_in_bytes() {
     let Some(adapter) = adapter() else { return };
     for device in told_to(&adapter, &["dot4", "subgroup,dot4"]) {
-        for (dtype, rows, cols) in
-            [(DType::Q4_0, 64, 2560), (DType::Q8_0, 128, 96), (DType::Q4_0, 192, 1152)]
-        {
+        for (dtype, rows, cols) in [
+            (DType::Q4_0, 64, 2560),
+            (DType::Q8_0, 128, 96),
+            (DType::Q4_0, 192, 1152),
+            (DType::Q4_K, 64, 2560),
+            (DType::Q5_K, 128, 256),
+        ] {
             let (w, bytes) = matrix(dtype, rows, cols, 3);
             let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
             let x = noise(cols, 11);
@@ -200,9 +212,13 @@ fn one_row_is_left_in_bytes() {
 fn norms_with_matmuls_are_one_after_the_other() {
     let Some(adapter) = adapter() else { return };
     let Some(device) = told_to(&adapter, &["subgroup,dot4"]).pop() else { return };
-    for (dtype, rows, cols) in
-        [(DType::Q4_0, 70, 640), (DType::Q8_0, 192, 96), (DType::Q4_0, 1540, 1152)]
-    {
+    for (dtype, rows, cols) in [
+        (DType::Q4_0, 70, 640),
+        (DType::Q8_0, 192, 96),
+        (DType::Q4_0, 1540, 1152),
+        (DType::Q4_K, 70, 512),
+        (DType::Q5_K, 192, 1280),
+    ] {
         let (w, bytes) = matrix(dtype, rows, cols, 3);
         let m = DeviceMatrix::upload(&device, &bytes, &[&w], Stack::After).unwrap();
         let floats = |seed, lift: f32| {
