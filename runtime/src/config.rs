@@ -170,21 +170,34 @@ impl GemmaConfig {
             return Err(keys.bad("attention.value_length", value_dim, "must equal key_length"));
         }
 
-        let window = keys.size_or("attention.sliding_window", 4096)?;
-        let base_default = if arch == Arch::Gemma3 { 1e6 } else { 1e4 };
-        let base = keys.positive("rope.freq_base")?.unwrap_or(base_default);
+        let turned = keys.size_or("rope.dimension_count", head_dim)?;
+        if turned != head_dim {
+            let why = "RoPE turns all of a head's features in a Gemma";
+            return Err(keys.bad("rope.dimension_count", turned, why));
+        }
+        if gguf.get(&keys.key("attention.causal")).and_then(|v| v.as_bool()) == Some(false) {
+            let why = "every position would see those after it, as in models that embed texts";
+            return Err(keys.bad("attention.causal", false, why));
+        }
+
+        // What a file leaves out is what llama.cpp takes it for.
+        let base = keys.positive("rope.freq_base")?.unwrap_or(1e4);
         let base_swa = keys.positive("rope.freq_base_swa")?.unwrap_or(1e4);
-        let scale = 1.0 / keys.rope_factor()?;
-        let global = LayerConfig { window: None, rope: Rope { base, scale } };
-        // Only global layers are scaled: a window never sees far positions.
-        let local_base = if arch == Arch::Gemma3 { base_swa } else { base };
-        let sliding =
-            LayerConfig { window: Some(window), rope: Rope { base: local_base, scale: 1.0 } };
-        let layers = keys
-            .sliding_layers(n_layers, arch)?
-            .into_iter()
-            .map(|is_sliding| if is_sliding { sliding } else { global })
-            .collect();
+        let rope = Rope { base, scale: 1.0 / keys.rope_factor()? };
+        let global = LayerConfig { window: None, rope };
+        // In Gemma 3 only global layers are scaled: a window never sees far positions.
+        let local = match arch {
+            Arch::Gemma3 => Rope { base: base_swa, scale: 1.0 },
+            Arch::Gemma2 => rope,
+        };
+        let layers = match keys.window(arch)? {
+            None => vec![global; n_layers],
+            Some(window) => {
+                let sliding = LayerConfig { window: Some(window), rope: local };
+                let slides = keys.sliding_layers(n_layers, arch)?;
+                slides.into_iter().map(|slides| if slides { sliding } else { global }).collect()
+            }
+        };
 
         Ok(GemmaConfig {
             arch,
@@ -242,11 +255,33 @@ impl Keys<'_> {
         }
     }
 
+    /// By how much positions are divided: linear scaling unless a type says that there is none. The factor
+    /// had another key once.
     fn rope_factor(&self) -> Result<f32, ModelError> {
         match self.gguf.str(&self.key("rope.scaling.type"))? {
-            None | Some("none") => Ok(1.0),
-            Some("linear") => Ok(self.positive("rope.scaling.factor")?.unwrap_or(1.0)),
-            Some(other) => Err(self.bad("rope.scaling.type", other, "only linear is known")),
+            Some("none") => return Ok(1.0),
+            None | Some("linear") => {}
+            Some(other) => {
+                return Err(self.bad("rope.scaling.type", other, "only linear is known"));
+            }
+        }
+        for name in ["rope.scaling.factor", "rope.scale_linear"] {
+            match self.gguf.f32(&self.key(name))? {
+                None => {}
+                Some(0.0) => break,
+                Some(_) => return Ok(self.positive(name)?.unwrap_or(1.0)),
+            }
+        }
+        Ok(1.0)
+    }
+
+    /// How far sliding layers see. A Gemma 3 that states none, or 0, has no such layers.
+    fn window(&self, arch: Arch) -> Result<Option<usize>, ModelError> {
+        let name = "attention.sliding_window";
+        match arch {
+            Arch::Gemma2 => self.size_or(name, 4096).map(Some),
+            Arch::Gemma3 if matches!(self.gguf.u64(&self.key(name))?, None | Some(0)) => Ok(None),
+            Arch::Gemma3 => self.size(name).map(Some),
         }
     }
 
@@ -287,5 +322,98 @@ impl Keys<'_> {
         let is_27b = matches!((arch, layers), (Arch::Gemma3, 62) | (Arch::Gemma2, 46));
         let features = if is_27b { hidden / heads } else { head_dim };
         Ok(1.0 / (features as f32).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quant::DType;
+    use quant::gguf::{Layout, MetaValue, TensorSpec};
+
+    use super::*;
+
+    /// The configuration of a file with six layers and these keys beside the necessary ones.
+    fn config(arch: &str, more: &[(&str, MetaValue)]) -> Result<GemmaConfig, ModelError> {
+        let size = |name: &str, v: u32| (format!("{arch}.{name}"), MetaValue::U32(v));
+        let mut metadata = vec![
+            ("general.architecture".into(), MetaValue::String(arch.into())),
+            size("embedding_length", 64),
+            size("block_count", 6),
+            size("feed_forward_length", 128),
+            size("attention.head_count", 4),
+            size("attention.head_count_kv", 2),
+            size("attention.key_length", 32),
+        ];
+        metadata.extend(more.iter().map(|(k, v)| (format!("{arch}.{k}"), v.clone())));
+        let spec =
+            |i: usize| TensorSpec { name: format!("t{i}"), dtype: DType::F32, dims: vec![1] };
+        let layout = Layout::new(&metadata, &(0..6).map(spec).collect::<Vec<_>>()).unwrap();
+        let mut file = layout.header;
+        file.resize(layout.file_len as usize, 0);
+        GemmaConfig::from_gguf(&Gguf::parse(&file).unwrap())
+    }
+
+    fn float(key: &str, v: f32) -> (&str, MetaValue) {
+        (key, MetaValue::F32(v))
+    }
+
+    fn number(key: &str, v: u32) -> (&str, MetaValue) {
+        (key, MetaValue::U32(v))
+    }
+
+    #[test]
+    fn a_gemma_3_without_a_window_has_global_layers_only() {
+        let base = float("rope.freq_base", 5e5);
+        for window in [&[][..], &[number("attention.sliding_window", 0)]] {
+            let c = config("gemma3", &[&[base.clone()], window].concat()).unwrap();
+            let global = LayerConfig { window: None, rope: Rope { base: 5e5, scale: 1.0 } };
+            assert_eq!(c.layers, [global; 6]);
+        }
+        let c = config("gemma3", &[base, number("attention.sliding_window", 9)]).unwrap();
+        let windows: Vec<_> = c.layers.iter().map(|l| l.window).collect();
+        assert_eq!(windows, [Some(9), Some(9), Some(9), Some(9), Some(9), None]);
+        assert_eq!((c.layers[0].rope.base, c.layers[5].rope.base), (1e4, 5e5));
+        // A Gemma 2 has them where nothing is said.
+        assert_eq!(config("gemma2", &[]).unwrap().layers[0].window, Some(4096));
+        assert!(config("gemma2", &[number("attention.sliding_window", 0)]).is_err());
+    }
+
+    #[test]
+    fn positions_are_scaled_in_all_layers_of_gemma_2_and_the_global_ones_of_gemma_3() {
+        let window = number("attention.sliding_window", 9);
+        let linear = ("rope.scaling.type", MetaValue::String("linear".into()));
+        let none = ("rope.scaling.type", MetaValue::String("none".into()));
+        let factor = float("rope.scaling.factor", 4.0);
+        let scales = |arch: &str, more: &[(&str, MetaValue)]| {
+            let c = config(arch, &[&[window.clone()], more].concat()).unwrap();
+            [c.layers[0].rope.scale, c.layers[5].rope.scale]
+        };
+        for stated in [
+            &[linear.clone(), factor.clone()][..],
+            &[factor.clone()],
+            &[float("rope.scale_linear", 4.0)],
+        ] {
+            assert_eq!(scales("gemma3", stated), [1.0, 0.25]);
+            assert_eq!(scales("gemma2", stated), [0.25, 0.25]);
+        }
+        for stated in [&[none, factor][..], &[linear, float("rope.scaling.factor", 0.0)]] {
+            assert_eq!(scales("gemma3", stated), [1.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn what_no_gemma_does_is_refused() {
+        for (key, value) in [
+            number("rope.dimension_count", 16),
+            ("attention.causal", MetaValue::Bool(false)),
+            ("rope.scaling.type", MetaValue::String("yarn".into())),
+            float("rope.scaling.factor", -2.0),
+        ] {
+            let message = config("gemma3", &[(key, value)]).unwrap_err().to_string();
+            assert!(message.contains(key), "{message}");
+        }
+        let same =
+            [number("rope.dimension_count", 32), ("attention.causal", MetaValue::Bool(true))];
+        assert!(config("gemma3", &same).is_ok());
     }
 }
