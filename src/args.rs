@@ -64,13 +64,13 @@ pub(crate) struct RunArgs {
     /// The model, a .gguf file
     pub(crate) model: PathBuf,
     /// Answer this and exit
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// Stop after this many tokens [default: when the model is done]
-    #[arg(short = 'n', long = "tokens", value_name = "N")]
+    #[arg(short = 'n', long = "tokens", value_name = "N", allow_negative_numbers = true)]
     pub(crate) limit: Option<usize>,
     /// Instructions for the whole conversation
-    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
     /// Continue the prompt as it is, without the chat template
     #[arg(long)]
@@ -96,7 +96,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub(crate) kv: Kv,
     /// Threads [default: the large physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -112,6 +112,18 @@ pub(crate) struct DeviceArgs {
     /// Only the first N layers on the GPU, the others on the CPU [default: as many as fit]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) gpu_layers: Option<usize>,
+}
+
+/// Threads that wait for each other many times a token get nowhere where each has to be let run first.
+fn threads(s: &str) -> Result<usize, String> {
+    let n = at_least_one(s)?;
+    let here = std::thread::available_parallelism().map_or(1, usize::from);
+    match n <= 4 * here {
+        true => Ok(n),
+        false => {
+            Err(format!("this machine runs {here} at the same time; {} are the most", 4 * here))
+        }
+    }
 }
 
 fn at_least_one(s: &str) -> Result<usize, String> {
@@ -160,22 +172,22 @@ impl From<Kv> for KvType {
 #[command(next_help_heading = "Sampling (defaults from the file)")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f32>,
     /// Only the K likeliest tokens; 0 for all
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<usize>,
     /// Only the likeliest tokens that make up this probability
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) top_p: Option<f32>,
     /// Only tokens at least this likely, relative to the likeliest
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
     /// Make recent tokens less likely; 1 leaves them
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub(crate) repeat_penalty: Option<f32>,
     /// The same seed gives the same text [default: a new one each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -234,10 +246,10 @@ pub(crate) struct LogitsArgs {
     /// The model, a .gguf file
     pub(crate) model: PathBuf,
     /// Token ids
-    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID,…", value_delimiter = ',', value_parser = token)]
     pub(crate) tokens: Vec<u32>,
     /// A text to be tokenized
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// Where to write
     #[arg(short, long, value_name = "OUT.npy")]
@@ -297,7 +309,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub(crate) kv: Kv,
     /// Threads [default: the large physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -307,6 +319,11 @@ pub(crate) struct BenchArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = BenchOutput::Md)]
     pub(crate) output: BenchOutput,
+}
+
+/// An id, with or without spaces around it.
+fn token(s: &str) -> Result<u32, String> {
+    s.trim().parse().map_err(|e| format!("{e}"))
 }
 
 fn dtype(s: &str) -> Result<DType, String> {
@@ -334,7 +351,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
     /// Threads [default: the large physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,

@@ -1,7 +1,7 @@
 //! The `lapidary` command line.
 //!
 //! `args` is what was typed, `commands` has one file a verb. Exit codes: 0 done, 1 failed, 2 used
-//! wrongly, 130 stopped by Ctrl-C.
+//! wrongly, 130 stopped by Ctrl-C or told to end (`SIGTERM`, `SIGHUP`).
 
 #[macro_use]
 mod out;

@@ -315,3 +315,85 @@ fn a_forced_instruction_set_is_used_or_refused() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("scalar"), "lists what there is: {}", stderr(&refused));
 }
+
+/// What can't be said on standard error is not said, and an answer is one all the same.
+#[test]
+#[cfg(target_os = "linux")]
+fn nobody_has_to_listen_to_standard_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = std::process::Command::new(assert_cmd::cargo::cargo_bin!("lapidary"))
+        .args(["run", demo(), "-p", "What is the capital of France?", "--temp", "0"])
+        .stderr(full)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{:?}", out.status);
+    assert_eq!(stdout(&out), "The capital of France is Paris.\n");
+}
+
+/// Only files are replaced, and what a link leads to rather than the link.
+#[test]
+#[cfg(unix)]
+fn outputs_go_where_they_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let logits = |to: &str| lapidary(&["logits", demo(), "--tokens", "2, 5", "-o", to]);
+    std::fs::write(path("target"), "old").unwrap();
+    std::os::unix::fs::symlink(path("target"), path("link")).unwrap();
+    assert!(logits(&path("link")).status.success());
+    assert!(std::fs::symlink_metadata(path("link")).unwrap().is_symlink());
+    let whole = std::fs::read(path("target")).unwrap();
+    assert!(whole.starts_with(b"\x93NUMPY"));
+    let piped = logits("/dev/stdout");
+    assert!(piped.status.success(), "{}", stderr(&piped));
+    assert_eq!(piped.stdout, whole);
+    let refused = logits(&path("."));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("folder"), "{}", stderr(&refused));
+    let text = path("text");
+    std::fs::write(&text, "a few words ".repeat(300)).unwrap();
+    let out = lapidary(&["eval", demo(), "--text", &text, "--save-logits", "/dev/null"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("replaced"), "{}", stderr(&out));
+    let out = lapidary(&["eval", demo(), "--text", &text, "--report", &path("none/x.html")]);
+    assert_eq!((out.status.code(), stdout(&out).as_str()), (Some(1), ""), "before any work");
+}
+
+/// A program that is told to end leaves nothing half-written behind.
+#[test]
+#[cfg(unix)]
+fn being_told_to_end_is_as_ctrl_c() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, saved) = (dir.path().join("text"), dir.path().join("saved"));
+    let eval = std::fs::read_to_string(demo_dir().join("../eval.txt")).unwrap();
+    std::fs::write(&text, eval.repeat(20)).unwrap();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("lapidary"))
+        .args(["eval", demo(), "--device", "cpu", "--text"])
+        .args([&text, Path::new("--save-logits"), &saved])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::read_dir(dir.path()).unwrap().count() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [text]);
+}
+
+#[test]
+fn prompts_may_begin_with_a_hyphen_and_wrong_numbers_are_named() {
+    let out = lapidary(&["run", demo(), "-p", "- What is the capital of France?", "-n", "3"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    for (option, value) in
+        [("--top-k", "-1"), ("--tokens", "-1"), ("--seed", "-1"), ("--threads", "9999")]
+    {
+        let out = lapidary(&["run", demo(), "-p", "x", option, value]);
+        assert_eq!(out.status.code(), Some(2), "{option}");
+        let message = stderr(&out);
+        assert!(message.contains(value) && message.contains(option), "{option}: {message}");
+    }
+}

@@ -79,14 +79,23 @@ impl Writer {
     /// # Errors
     /// [`EvalError::Io`].
     pub fn create(path: &Path, description: &Description, text: &Text) -> Result<Self, EvalError> {
-        let mut partial = path.as_os_str().to_owned();
+        // What a link leads to is replaced, not the link; and no device, nor a pipe.
+        let target = match std::fs::metadata(path) {
+            Ok(there) if !there.is_file() => {
+                let why = std::io::Error::other("this is no file that could be replaced");
+                return Err(EvalError::io("create", path)(why));
+            }
+            Ok(_) => path.canonicalize().map_err(EvalError::io("create", path))?,
+            Err(_) => path.to_owned(),
+        };
+        let mut partial = target.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let file = File::create(&partial).map_err(EvalError::io("create", &partial))?;
         let mut w = Writer {
             out: BufWriter::with_capacity(1 << 20, file),
             partial,
-            target: path.to_owned(),
+            target,
             hash: Xxh64::default(),
             bytes: Vec::new(),
             finished: false,

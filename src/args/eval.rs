@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{DeviceArgs, Kv, at_least_one};
+use super::{DeviceArgs, Kv, at_least_one, threads};
 
 /// Measure how good a model is, and what quantization cost it
 ///
@@ -64,7 +64,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_enum, value_name = "TYPE,…", value_delimiter = ',', default_value = "f16")]
     pub(crate) kv: Vec<Kv>,
     /// Threads [default: the large physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -112,7 +112,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
     /// Threads [default: the large physical cores this process may use]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = EvalOutput::Md)]

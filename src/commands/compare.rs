@@ -15,7 +15,7 @@ use crate::args::{CompareArgs, EvalOutput};
 use crate::{format, interrupt};
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
-    interrupt::install()?;
+    interrupt::install_for_work()?;
     let (a, _a_folder) = gguf_of(&args.model)?;
     let (b, _b_folder) = gguf_of(&args.reference)?;
     let differences = {

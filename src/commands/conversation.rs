@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use runtime::Prompt;
 use runtime::chat::{Message, Part, Role};
 use runtime::generate::Generator;
 use runtime::sampler::Sampler;
+use runtime::{Prompt, RuntimeError};
 
 use super::dropped::{self, Piece};
 use super::run::{answer, report};
@@ -89,6 +89,9 @@ impl Conversation {
                 // The conversation stays usable: /clear, or a shorter message.
                 if let Err(e) = self.say(line) {
                     eprintln!("lapidary: {}", crate::format::error(&e));
+                    if let Some(RuntimeError::ContextFull { .. }) = e.downcast_ref() {
+                        eprintln!("(/clear forgets the conversation so far)");
+                    }
                 }
             }
         }

@@ -109,7 +109,7 @@ impl From<Type> for DType {
 /// # Errors
 /// Whatever [`convert::convert`] refuses, and Ctrl-C.
 pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
-    interrupt::install()?;
+    interrupt::install_for_work()?;
     if args.vision_type.is_some() && !args.source.is_dir() {
         bail!(
             "--vision-type is for checkpoint folders: {} holds no vision tower",

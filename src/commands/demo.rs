@@ -24,7 +24,7 @@ const PROMPTS: [&str; 4] = [
 ];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
-    interrupt::install()?;
+    interrupt::install_for_work()?;
     let checkpoint = find(args.models.as_deref())?;
     let dir = tempfile::tempdir().context("a temporary folder")?;
     let source = checkpoint.join("model.safetensors");

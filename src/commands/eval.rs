@@ -44,7 +44,7 @@ pub(super) struct Reference {
 }
 
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
-    interrupt::install()?;
+    interrupt::install_for_work()?;
     let text = match &args.text {
         Some(path) => Some(read(path)?),
         None => None,
@@ -53,6 +53,13 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         Some(path) => Some(choices::parse(&read(path)?, path)?),
         None => None,
     };
+    // Not only after all the work.
+    if let Some(folder) = args.report.as_deref().and_then(Path::parent)
+        && folder != Path::new("")
+        && !folder.is_dir()
+    {
+        bail!("cannot write a report in {}: there is no such folder", folder.display());
+    }
     let subjects = subjects(args)?;
     if args.save_logits.is_some() && args.reference.is_none() && subjects.len() > 1 {
         bail!(

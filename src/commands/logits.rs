@@ -1,11 +1,13 @@
 //! `lapidary logits`.
 
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use runtime::chat::{ImageTokens, Part};
 use runtime::{Model, Prompt, RuntimeError};
+use tempfile::NamedTempFile;
 
 use super::open;
 use crate::args::LogitsArgs;
@@ -13,7 +15,7 @@ use crate::eyes::{Eyes, Sight};
 use crate::{interrupt, npy};
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
-    interrupt::install()?;
+    interrupt::install_for_work()?;
     let model = open::model(&args.model)?;
     let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
     // The cache need not be longer than the text, which is as long before its pictures are looked at.
@@ -28,10 +30,7 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     let sights = eyes.beside(&session).look_at_all(&args.pictures.images)?;
     let prompt = prompt(args, &model, sights)?;
 
-    let folder = args.output.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-    let staged = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("cannot write in {}", folder.display()))?;
-    let mut out = BufWriter::with_capacity(1 << 20, staged);
+    let mut out = BufWriter::with_capacity(1 << 20, Output::create(&args.output)?);
     npy::header(&mut out, prompt.len(), vocab)?;
     session.append_all_logits(0, &prompt, |logits| -> Result<()> {
         if interrupt::stopped() {
@@ -40,10 +39,70 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
         npy::values(&mut out, logits).with_context(|| args.output.display().to_string())
     })?;
     out.flush().with_context(|| args.output.display().to_string())?;
-    let staged = out.into_inner().map_err(|e| e.into_error())?;
-    staged.persist(&args.output).with_context(|| args.output.display().to_string())?;
+    out.into_inner().map_err(|e| e.into_error())?.finish(&args.output)?;
     eprintln!("{}: float32 [{}, {vocab}]", args.output.display(), prompt.len());
     Ok(())
+}
+
+/// Where the logits go.
+enum Output {
+    /// To a file that appears whole, under this name, or not at all.
+    Staged(NamedTempFile, PathBuf),
+    /// To what is there and no file: a pipe, a device.
+    Direct(File),
+}
+
+impl Output {
+    fn create(path: &Path) -> Result<Self> {
+        let shown = || format!("cannot write {}", path.display());
+        let there = std::fs::metadata(path);
+        if there.as_ref().is_ok_and(|m| m.is_dir()) {
+            bail!("{}: a file is wanted, and this is a folder", path.display());
+        }
+        if there.as_ref().is_ok_and(|m| !m.is_file()) {
+            return Ok(Output::Direct(
+                OpenOptions::new().write(true).open(path).with_context(shown)?,
+            ));
+        }
+        // What a link leads to is replaced, not the link.
+        let target = match there {
+            Ok(_) => path.canonicalize().with_context(shown)?,
+            Err(_) => path.to_owned(),
+        };
+        let folder = target.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".lapidary-").suffix(".part");
+        // Temporary files are private by default; this one becomes an ordinary file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let staged = builder
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot write in {}", folder.display()))?;
+        Ok(Output::Staged(staged, target))
+    }
+
+    fn finish(self, path: &Path) -> Result<()> {
+        if let Output::Staged(staged, target) = self {
+            staged.persist(target).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::Staged(file, _) => file.write(bytes),
+            Output::Direct(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Output::Staged(file, _) => file.flush(),
+            Output::Direct(file) => file.flush(),
+        }
+    }
 }
 
 /// The tokens, or those of the text, with the pictures in their places.

@@ -22,6 +22,12 @@ pub(super) fn model(path: &Path) -> Result<Arc<Model>> {
 /// A session with one sequence.
 pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
     let kernels = quant::kernels::Kernels::from_env()?;
+    let trained = model.config().context_length;
+    if let Some(ctx) = args.ctx.filter(|ctx| *ctx > trained) {
+        eprintln!(
+            "lapidary: a context of {ctx} goes beyond the {trained} positions that the model was trained for"
+        );
+    }
     let options = SessionOptions {
         context: args.ctx,
         kv_type: args.kv.into(),

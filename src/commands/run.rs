@@ -26,7 +26,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
             Some(text)
         }
     };
-    interrupt::install()?;
+    match prompt {
+        Some(_) => interrupt::install_for_work()?,
+        None => interrupt::install()?,
+    }
     let model = open::model(&args.model)?;
     let params = open::sampling(&model, &args.sampling);
     let mut sampler = Sampler::new(params).context("sampling")?;

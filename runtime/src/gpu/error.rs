@@ -10,7 +10,7 @@ pub enum GpuError {
         "no GPU was found that Vulkan, Metal or DirectX 12 can use; run on the CPU with --device cpu"
     )]
     NoAdapter,
-    #[error("no GPU is called {asked:?}; there are {found}")]
+    #[error("no GPU is called {asked:?}; `lapidary devices` lists {found}")]
     Unknown { asked: String, found: String },
     #[error("{device} could not be opened: {why}; run on the CPU with --device cpu")]
     Open { device: String, why: String },
