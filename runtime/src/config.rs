@@ -327,6 +327,8 @@ impl Keys<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use quant::DType;
     use quant::gguf::{Layout, MetaValue, TensorSpec};
 
@@ -365,7 +367,7 @@ mod tests {
     fn a_gemma_3_without_a_window_has_global_layers_only() {
         let base = float("rope.freq_base", 5e5);
         for window in [&[][..], &[number("attention.sliding_window", 0)]] {
-            let c = config("gemma3", &[&[base.clone()], window].concat()).unwrap();
+            let c = config("gemma3", &[from_ref(&base), window].concat()).unwrap();
             let global = LayerConfig { window: None, rope: Rope { base: 5e5, scale: 1.0 } };
             assert_eq!(c.layers, [global; 6]);
         }
@@ -385,12 +387,12 @@ mod tests {
         let none = ("rope.scaling.type", MetaValue::String("none".into()));
         let factor = float("rope.scaling.factor", 4.0);
         let scales = |arch: &str, more: &[(&str, MetaValue)]| {
-            let c = config(arch, &[&[window.clone()], more].concat()).unwrap();
+            let c = config(arch, &[from_ref(&window), more].concat()).unwrap();
             [c.layers[0].rope.scale, c.layers[5].rope.scale]
         };
         for stated in [
             &[linear.clone(), factor.clone()][..],
-            &[factor.clone()],
+            from_ref(&factor),
             &[float("rope.scale_linear", 4.0)],
         ] {
             assert_eq!(scales("gemma3", stated), [1.0, 0.25]);
