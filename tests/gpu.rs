@@ -278,6 +278,32 @@ fn greedy_answers_are_the_cpus() {
     }
 }
 
+/// What is read back is checked for having been written through Metal: answers, logits and residual streams are
+/// what they are elsewhere.
+#[test]
+fn doubted_reads_change_nothing() {
+    let Some(device) = open_device(&DeviceOptions::default()) else { return };
+    device.doubt_reads();
+    let model = demo(DType::Q4_0);
+    let question = "What is the capital of France?";
+    assert_eq!(greedy(&model, &on(&device), question), greedy(&model, &exact(), question));
+    let usual = SamplingParams { seed: 3, ..SamplingParams::default() };
+    let drawn = |options: &SessionOptions| {
+        let mut generator = Generator::new(Session::new(model.clone(), options).unwrap());
+        answer(&mut generator, usual.clone(), question, |_| {})
+    };
+    assert_eq!(drawn(&on(&device)), drawn(&exact()));
+    let streams = |options| {
+        Session::new(model.clone(), &options).unwrap().residuals(0, &[2, 5, 9, 30]).unwrap()
+    };
+    let trusting = open_device(&DeviceOptions::default()).unwrap();
+    for gpu_layers in [None, Some(1)] {
+        let [got, want] =
+            [&device, &trusting].map(|device| streams(SessionOptions { gpu_layers, ..on(device) }));
+        assert_eq!(got, want, "{gpu_layers:?}");
+    }
+}
+
 /// With top-k only the likeliest tokens come back from the device, and the same are drawn.
 #[test]
 fn sampled_answers_are_the_cpus() {

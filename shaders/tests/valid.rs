@@ -77,7 +77,7 @@ fn all() -> Vec<Kernel> {
                     out.push(attention.kernel());
                     let by_matrices = attention.by_matrices().filter(|_| many);
                     out.extend(by_matrices.iter().flat_map(|a| [128, 256].map(|w| a.matrix(w))));
-                    let lanes = [8, 16, 32].map(|subgroup| attention.lanes(subgroup));
+                    let lanes = [4, 8, 16, 32].map(|subgroup| attention.lanes(subgroup));
                     for (lanes, int8) in
                         lanes.into_iter().flatten().flat_map(|l| int8.iter().map(move |i| (l, *i)))
                     {
@@ -143,12 +143,13 @@ fn whole_layers_take_the_memory_that_they_say() {
 }
 
 /// Every way of multiplying many rows, matrices for subgroups of any size that there is.
-const ALL_WAYS: [Many; 9] = [
+const ALL_WAYS: [Many; 10] = [
     Many::Float,
     Many::Int8,
     Many::Half,
     Many::Matrix { size: 8, workgroup: 64, tile: (64, 64) },
     Many::Matrix { size: 8, workgroup: 128, tile: (64, 64) },
+    Many::Matrix { size: 8, workgroup: 256, tile: (64, 64) },
     Many::Matrix { size: 16, workgroup: 128, tile: (128, 128) },
     Many::Matrix { size: 16, workgroup: 128, tile: (128, 64) },
     Many::Matrix { size: 16, workgroup: 128, tile: (64, 64) },

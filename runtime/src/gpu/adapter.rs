@@ -144,7 +144,17 @@ impl Adapter {
     /// Bytes that one binding and one buffer can have.
     pub fn limits(&self) -> (u64, u64) {
         let limits = self.adapter.limits();
-        (limits.max_storage_buffer_binding_size, limits.max_buffer_size)
+        (self.max_binding(), limits.max_buffer_size)
+    }
+
+    /// Bytes that one binding can have. Through Metal wgpu tells shaders the sizes of bindings in 32 bits, so
+    /// that what lies beyond is taken for not there (<https://github.com/gfx-rs/wgpu/issues/10305>).
+    fn max_binding(&self) -> u64 {
+        let stated = self.adapter.limits().max_storage_buffer_binding_size;
+        match self.info.backend {
+            wgpu::Backend::Metal => stated.min(u64::from(u32::MAX & !255)),
+            _ => stated,
+        }
     }
 
     /// Bytes of its own memory, as far as the driver says.
@@ -214,7 +224,7 @@ impl Adapter {
         }));
         let (device, queue) =
             opened.map_err(|e| GpuError::Open { device: name.clone(), why: e.to_string() })?;
-        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let bytes = self.max_binding().min(limits.max_buffer_size);
         let max_binding = options.max_binding.unwrap_or(bytes).min(bytes);
         let memory = options.memory.or_else(|| self.memory());
         let kept = options

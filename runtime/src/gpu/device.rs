@@ -15,6 +15,10 @@ use super::pipelines::Pipelines;
 use super::profile::{KernelTime, Profile};
 use super::trial::matrices_fail;
 
+/// A word that no result begins with: as a float it is no number that arithmetic gives, as a token or a count
+/// it is none.
+const NO_RESULT: u32 = 0xffc0_5eed;
+
 /// The first failure that nobody was there to receive.
 type Failure = Arc<Mutex<Option<(bool, String)>>>;
 
@@ -39,6 +43,8 @@ pub struct Device {
     pub(super) profile: Option<Profile>,
     /// What was asked for and is not used, and why.
     doubt: Option<String>,
+    /// See [`Device::doubt_reads`].
+    doubts: AtomicBool,
     /// For tests: see [`Device::refuse`].
     refuses: AtomicBool,
     /// For tests: see [`Device::crowd`].
@@ -69,6 +75,7 @@ impl Device {
             note(&losses, true, why);
         });
         let pipelines = Pipelines::default();
+        let doubts = device.adapter_info().backend == wgpu::Backend::Metal;
         Device {
             name,
             real,
@@ -81,6 +88,7 @@ impl Device {
             pipelines,
             profile: None,
             doubt: None,
+            doubts: doubts.into(),
             refuses: AtomicBool::new(false),
             crowds: AtomicBool::new(false),
         }
@@ -151,6 +159,14 @@ impl Device {
     #[doc(hidden)]
     pub fn refuse(&self) {
         self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    /// Has everything that is read back from now on checked for having been written. Through Metal it always
+    /// is: wgpu takes commands that failed on the device, for want of memory or time, for done there
+    /// (<https://github.com/gfx-rs/wgpu/issues/9545>), and an answer would go on with what was read before.
+    #[doc(hidden)]
+    pub fn doubt_reads(&self) {
+        self.doubts.store(true, Ordering::Relaxed);
     }
 
     /// Has whole layers sent from now on with more workgroups than run at the same time, as on a device
@@ -239,12 +255,21 @@ impl Device {
 
     /// A buffer that the CPU reads.
     pub(crate) fn staging(&self, bytes: u64) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("staging"),
             size: bytes.max(16),
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
-        })
+        });
+        self.expect_result(&staging);
+        staging
+    }
+
+    /// Leaves a mark where the next result will be, in commands of its own, where reads are doubted.
+    fn expect_result(&self, staging: &wgpu::Buffer) {
+        if self.doubts.load(Ordering::Relaxed) {
+            self.queue.write_buffer(staging, 0, &NO_RESULT.to_le_bytes());
+        }
     }
 
     /// A storage buffer of floats.
@@ -338,6 +363,11 @@ impl Device {
         out.copy_from_slice(bytemuck::cast_slice(&view));
         drop(view);
         staging.unmap();
+        let is_none = out.first().is_some_and(|first| first.to_bits() == NO_RESULT);
+        if is_none && self.doubts.load(Ordering::Relaxed) {
+            return Err(self.failed("it left commands undone, for want of memory or time".into()));
+        }
+        self.expect_result(staging);
         Ok(())
     }
 

@@ -401,6 +401,27 @@ fn running_out_of_memory_is_an_error() {
     compare(&run(&device, &m, Output::Plain, &x, 1), &decoded(&w, &bytes), &x, 32, 4, "after");
 }
 
+/// Where reads are doubted, what was not written is an error, and what was is read as ever.
+#[test]
+fn a_result_that_never_came_is_an_error() {
+    let Some(device) = device(None) else { return };
+    device.doubt_reads();
+    let (staging, from) = (device.staging(64), device.floats("x", &[1.0, 2.0]));
+    let mut out = [0.0; 2];
+    let copy = || {
+        let mut encoder = device.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&from, 0, &staging, 0, 8);
+        device.queue.submit([encoder.finish()]);
+    };
+    for _ in 0..2 {
+        let message = device.read(&staging, &mut out).unwrap_err().to_string();
+        assert!(message.contains(device.name()) && message.contains("undone"), "{message}");
+        copy();
+        device.read(&staging, &mut out).unwrap();
+        assert_eq!(out, [1.0, 2.0]);
+    }
+}
+
 /// A device that goes away is an error as well, then and from then on.
 #[test]
 fn a_lost_device_is_an_error() {
