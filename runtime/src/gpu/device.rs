@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ pub struct Device {
     doubt: Option<String>,
     /// See [`Device::doubt_reads`].
     doubts: AtomicBool,
+    /// See [`Device::most_work`].
+    most_work: AtomicU64,
     /// For tests: see [`Device::refuse`].
     refuses: AtomicBool,
     /// For tests: see [`Device::crowd`].
@@ -89,6 +91,7 @@ impl Device {
             profile: None,
             doubt: None,
             doubts: doubts.into(),
+            most_work: 200_000_000_000.into(),
             refuses: AtomicBool::new(false),
             crowds: AtomicBool::new(false),
         }
@@ -164,9 +167,23 @@ impl Device {
     /// Has everything that is read back from now on checked for having been written. Through Metal it always
     /// is: wgpu takes commands that failed on the device, for want of memory or time, for done there
     /// (<https://github.com/gfx-rs/wgpu/issues/9545>), and an answer would go on with what was read before.
+    ///
+    /// For tests, which have little work and have it submitted in small parts as well.
     #[doc(hidden)]
     pub fn doubt_reads(&self) {
         self.doubts.store(true, Ordering::Relaxed);
+        self.most_work.store(1, Ordering::Relaxed);
+    }
+
+    /// See [`Device::doubt_reads`].
+    pub(super) fn doubts_reads(&self) -> bool {
+        self.doubts.load(Ordering::Relaxed)
+    }
+
+    /// Multiply-adds in one submission: half a second's work for a slow GPU, so that a desktop's
+    /// watchdog does not take it for dead.
+    pub(super) fn most_work(&self) -> f64 {
+        self.most_work.load(Ordering::Relaxed) as f64
     }
 
     /// Has whole layers sent from now on with more workgroups than run at the same time, as on a device
@@ -267,7 +284,7 @@ impl Device {
 
     /// Leaves a mark where the next result will be, in commands of its own, where reads are doubted.
     fn expect_result(&self, staging: &wgpu::Buffer) {
-        if self.doubts.load(Ordering::Relaxed) {
+        if self.doubts_reads() {
             self.queue.write_buffer(staging, 0, &NO_RESULT.to_le_bytes());
         }
     }
@@ -364,7 +381,7 @@ impl Device {
         drop(view);
         staging.unmap();
         let is_none = out.first().is_some_and(|first| first.to_bits() == NO_RESULT);
-        if is_none && self.doubts.load(Ordering::Relaxed) {
+        if is_none && self.doubts_reads() {
             return Err(self.failed("it left commands undone, for want of memory or time".into()));
         }
         self.expect_result(staging);

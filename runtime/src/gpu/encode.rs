@@ -11,10 +11,6 @@ use crate::backend::Backend;
 use crate::config::GemmaConfig;
 use crate::weights::{Layer, WeightMatrix};
 
-/// Multiply-adds in one submission: half a second's work for a slow GPU, so that a desktop's
-/// watchdog does not take it for dead.
-const WORK: f64 = 2e11;
-
 /// Encodes one pass, operation by operation. Norms and residuals come in the order of the layers
 /// and are put off until it is known whether they can go together.
 pub(super) struct Encoder<'a> {
@@ -172,9 +168,23 @@ impl<'a> Encoder<'a> {
     /// Submits what was encoded so far once it is much.
     fn breathe(&mut self, work: f64) {
         self.work += work;
-        if self.work > WORK {
-            self.work = 0.0;
+        let device = &self.gpu.device;
+        if self.work <= device.most_work() {
+            return;
+        }
+        self.work = 0.0;
+        if !device.doubts_reads() {
             self.submit();
+            return;
+        }
+        // A word that these commands leave tells that they were not left undone.
+        self.end_pass();
+        let buffers = &self.gpu.buffers;
+        let (x, to) = (&buffers.x[self.which as usize], &buffers.staging);
+        self.encoder.copy_buffer_to_buffer(x, 0, to, 0, 4);
+        self.submit();
+        if let Err(e) = device.read(to, &mut [0.0]) {
+            device.note(e.to_string());
         }
     }
 
