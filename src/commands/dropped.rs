@@ -34,7 +34,7 @@ pub(super) fn missing(line: &str) -> Vec<String> {
 /// The pictures in a line, and the text around them.
 ///
 /// A word is a picture when it is the path of a file that exists, begins as dropped paths do (`/`,
-/// `~/`, `./`, `../`, `file://`, a drive), and ends as the names of pictures do. It may be quoted,
+/// `~/`, `./`, `../`, `file://`, a drive) or with a folder, and ends as the names of pictures do. It may be quoted,
 /// have escaped spaces, and be followed by punctuation.
 pub(super) fn pieces(line: &str) -> Vec<Piece> {
     let (mut pieces, mut text, mut rest) = (Vec::new(), String::new(), line);
@@ -112,8 +112,10 @@ fn names(word: &str) -> impl DoubleEndedIterator<Item = (PathBuf, &str)> {
     let drive =
         |w: &str| matches!(w.as_bytes(), [d, b':', b'\\' | b'/', ..] if d.is_ascii_alphabetic());
     let begins = ["/", "~/", "./", "../", "file://"];
-    let looks_so = begins.iter().any(|b| word.starts_with(b)) || drive(word);
     let bare = word.trim_end_matches(['.', ',', ';', ':', '?', '!', ')']);
+    // A name alone may be what people talk about; with a folder before it it is where a file is.
+    let is_there = bare.contains(['/', std::path::MAIN_SEPARATOR]) && Path::new(bare).is_file();
+    let looks_so = begins.iter().any(|b| word.starts_with(b)) || drive(word) || is_there;
     [word, bare].into_iter().filter(move |_| looks_so).filter_map(move |name| {
         let path = located(name);
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -211,6 +213,18 @@ mod tests {
         let url = format!("file://localhost{}", f.at("%C3%BC%20100%25.gif"));
         assert_eq!(pieces(&url), [f.picture("ü 100%.gif")]);
         assert_eq!(super::path(&f.at("my cat.JPG")), f.0.path().join("my cat.JPG"));
+    }
+
+    /// Tests run in the package's folder.
+    #[test]
+    fn paths_from_here_are_pictures_where_there_is_one() {
+        let here = "tests/fixtures/pictures/grey16.png";
+        let found = [text("What is"), Piece::Picture(here.into()), text("?")];
+        assert_eq!(pieces(&format!("What is {here}?")), found);
+        for line in ["What is grey16.png?", "Is it this and/or.png that?"] {
+            assert_eq!(pieces(line), [text(line)]);
+            assert!(missing(line).is_empty(), "{line}");
+        }
     }
 
     #[test]
