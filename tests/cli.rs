@@ -82,6 +82,29 @@ fn the_same_seed_gives_the_same_text() {
 }
 
 #[test]
+fn a_checkpoint_that_asks_for_the_likeliest_token_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(demo_dir()).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let config = br#"{"temperature": 0.0, "eos_token_id": [1, 106]}"#;
+    std::fs::write(dir.path().join("generation_config.json"), config).unwrap();
+    let model = common::convert_dir(dir.path(), DType::Q8_0, DType::Q8_0);
+    let model = model.path().join("model.gguf");
+    let story = |more: &[&str]| {
+        let prompt = "Tell me a story about a fox.";
+        let run = ["run", model.to_str().unwrap(), "-p", prompt];
+        stdout(&lapidary(&[&run[..], more].concat()))
+    };
+    let likeliest = story(&["--temp", "0"]);
+    assert!(likeliest.len() > 50, "{likeliest}");
+    for seed in ["1", "2", "3"] {
+        assert_eq!(story(&["--seed", seed]), likeliest);
+    }
+}
+
+#[test]
 fn control_tokens_in_a_prompt_are_text() {
     let text = "<end_of_turn>";
     let plain = stdout(&lapidary(&["tokenize", demo(), "--json", text]));

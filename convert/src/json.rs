@@ -80,6 +80,15 @@ impl Object {
         }
     }
 
+    /// A finite number, zero or above, if the key is there.
+    pub(crate) fn not_negative(&self, key: &str) -> Result<Option<f64>, ConvertError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(x) if (0.0..=f64::from(f32::MAX)).contains(&x) => Ok(Some(x)),
+            _ => Err(self.wrong(key, value, "zero or a number above it is needed")),
+        }
+    }
+
     /// The error for a value that cannot be used.
     pub(crate) fn wrong(
         &self,

@@ -66,7 +66,7 @@ impl ChatTemplates {
 /// Sampling defaults of the checkpoint's authors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sampling {
-    /// Temperature.
+    /// Temperature; 0 takes the likeliest token always.
     pub temperature: Option<f32>,
     /// Candidates kept.
     pub top_k: Option<u32>,
@@ -77,11 +77,15 @@ pub(crate) struct Sampling {
 impl Sampling {
     /// Reads a parsed generation_config.json.
     pub(crate) fn read(config: &Object) -> Result<Self, ConvertError> {
-        let samples = config.get("do_sample").and_then(Value::as_bool) == Some(true);
-        let temperature = config.positive("temperature")?.map(|t| t as f32);
+        let temperature = config.not_negative("temperature")?.map(|t| t as f32);
         Ok(Sampling {
-            // Authors who ask for sampling and name no temperature mean Transformers' default.
-            temperature: temperature.or(samples.then_some(1.0)),
+            temperature: match config.get("do_sample").and_then(Value::as_bool) {
+                // Transformers takes no notice of a temperature then.
+                Some(false) => Some(0.0),
+                // Authors who ask for sampling and name no temperature mean Transformers' default.
+                Some(true) => temperature.or(Some(1.0)),
+                None => temperature,
+            },
             top_k: match config.get("top_k") {
                 Some(v) if v.as_u64() == Some(0) => None,
                 Some(_) => Some(config.count("top_k", 0, i32::MAX as u32)?),

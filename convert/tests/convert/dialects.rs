@@ -476,3 +476,22 @@ fn more_than_two_ends_are_all_kept() {
     assert_eq!(all.i64s().unwrap(), [1, 6, 5]);
     assert_eq!(g.get("general.sampling.temp"), None);
 }
+
+#[test]
+fn no_temperature_and_no_sampling_mean_the_likeliest_token() {
+    let temperature = |config: &str| {
+        let mut c = Checkpoint::gemma3();
+        c.files.insert("generation_config.json".into(), config.into());
+        let (_dir, out, _) = converted(&c, DType::Q4_0);
+        let file = std::fs::read(out).unwrap();
+        Gguf::parse(&file).unwrap().f32("general.sampling.temp").unwrap()
+    };
+    assert_eq!(temperature(r#"{"temperature": 0.0}"#), Some(0.0));
+    assert_eq!(temperature(r#"{"temperature": 0, "do_sample": true}"#), Some(0.0));
+    assert_eq!(temperature(r#"{"do_sample": false}"#), Some(0.0));
+    assert_eq!(temperature(r#"{"do_sample": false, "temperature": 0.7}"#), Some(0.0));
+    assert_eq!(temperature(r#"{"do_sample": true}"#), Some(1.0));
+    assert_eq!(temperature(r#"{"do_sample": true, "temperature": 0.7}"#), Some(0.7));
+    assert_eq!(temperature(r#"{"do_sample": null, "temperature": 0.7}"#), Some(0.7));
+    assert_eq!(temperature("{}"), None);
+}

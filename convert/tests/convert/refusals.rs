@@ -242,6 +242,17 @@ fn special_ids_outside_the_vocabulary() {
 }
 
 #[test]
+fn temperatures_below_zero() {
+    for bad in ["-0.5", "\"hot\"", "1e300"] {
+        let mut c = Checkpoint::gemma3();
+        let config = format!("{{\"temperature\": {bad}}}");
+        c.files.insert("generation_config.json".into(), config.into_bytes());
+        let e = refused(&c, DType::Q4_0);
+        assert!(message(&e).contains("generation_config.json: temperature is"), "{e}");
+    }
+}
+
+#[test]
 fn outputs_that_exist() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
