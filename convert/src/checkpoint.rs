@@ -57,7 +57,7 @@ pub(crate) fn plan(dir: &Path, out: &Path, types: Types) -> Result<(Source, Plan
         tensors: tensors.text,
     }];
     if let (Some(v), false) = (&model.vision, tensors.vision.is_empty()) {
-        let norm = ImageNorm::read(dir, v.channels as usize)?;
+        let norm = ImageNorm::read(dir, v.channels as usize, &mut notes)?;
         let weights = weights(&tensors.vision);
         files.push(FilePlan {
             path: mmproj_path(out),

@@ -62,6 +62,15 @@ impl Object {
         self.get(key)?.as_str()
     }
 
+    /// True or false, if the key is there.
+    pub(crate) fn flag(&self, key: &str) -> Result<Option<bool>, ConvertError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_bool() {
+            Some(flag) => Ok(Some(flag)),
+            None => Err(self.wrong(key, value, "true or false is needed")),
+        }
+    }
+
     /// An integer within `1..=max`, or `default` when the key is absent.
     pub(crate) fn count(&self, key: &str, default: u32, max: u32) -> Result<u32, ConvertError> {
         let Some(value) = self.get(key) else { return Ok(default) };

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::ConvertError;
 use crate::json::{self, Object};
+use crate::summary::Note;
 use crate::tokenizer::Vocab;
 
 /// Chat templates by name.
@@ -185,7 +186,7 @@ fn id(o: &Object, key: &str, value: &Value, vocab: &Vocab) -> Result<u32, Conver
     }
 }
 
-/// How pixels are normalized before the vision tower: `(x / 255 - mean) / std` per channel.
+/// How pixels are normalized before the vision tower: `(v / 255 - mean) / std` per channel.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ImageNorm {
     /// Mean of each channel.
@@ -195,9 +196,17 @@ pub(crate) struct ImageNorm {
 }
 
 impl ImageNorm {
-    /// From processor_config.json or preprocessor_config.json, else Gemma's own.
-    pub(crate) fn read(dir: &Path, channels: usize) -> Result<Self, ConvertError> {
+    /// From processor_config.json or preprocessor_config.json, else Gemma's own. Transformers
+    /// computes `(v * rescale_factor - mean) / std`; GGUF has keys for mean and standard deviation
+    /// alone, which take the factor in. A way of resizing that it has no key for becomes a note.
+    pub(crate) fn read(
+        dir: &Path,
+        channels: usize,
+        notes: &mut Vec<Note>,
+    ) -> Result<Self, ConvertError> {
         let mut norm = ImageNorm { mean: vec![0.5; channels], std: vec![0.5; channels] };
+        let (mut rescales, mut normalizes, mut factor) = (true, true, 1.0 / 255.0);
+        let mut resample = None;
         for name in ["preprocessor_config.json", "processor_config.json"] {
             let Some(file) = Object::read(&dir.join(name))? else { continue };
             let file = file.object("image_processor").unwrap_or(file);
@@ -211,7 +220,40 @@ impl ImageNorm {
                     _ => return Err(file.wrong(key, value, format!("{channels} numbers needed"))),
                 }
             }
+            rescales = file.flag("do_rescale")?.unwrap_or(rescales);
+            normalizes = file.flag("do_normalize")?.unwrap_or(normalizes);
+            if let Some(value) = file.get("rescale_factor") {
+                factor = match value.as_f64() {
+                    Some(r) if (1e-6..=1e6).contains(&r) => r,
+                    _ => {
+                        let expected = "a number from 0.000001 to 1000000 is needed";
+                        return Err(file.wrong("rescale_factor", value, expected));
+                    }
+                };
+            }
+            resample = file.get("resample").cloned().or(resample);
         }
+        // 2 is Transformers' number for bilinear interpolation.
+        notes.extend(
+            resample
+                .filter(|v| v.as_f64() != Some(2.0))
+                .map(|v| Note::Resample { value: v.to_string() }),
+        );
+        if !normalizes {
+            norm = ImageNorm { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        }
+        norm.rescale(255.0 * if rescales { factor } else { 1.0 });
         Ok(norm)
+    }
+
+    /// Makes it the same normalization for pixels that were `factor` times as large.
+    fn rescale(&mut self, factor: f64) {
+        // 255 times 1/255, which is written with more digits or fewer.
+        if (factor - 1.0).abs() < 1e-6 {
+            return;
+        }
+        for x in self.mean.iter_mut().chain(&mut self.std) {
+            *x = (f64::from(*x) / factor) as f32;
+        }
     }
 }

@@ -42,6 +42,11 @@ pub enum Note {
     },
     /// No chat template was found.
     NoChatTemplate,
+    /// Pictures are not resized bilinearly, and GGUF has no key that says so.
+    Resample {
+        /// `resample` of the preprocessor's file.
+        value: String,
+    },
     /// Weights went from a block format to a wider one, which brings nothing back.
     Widened {
         /// What they were.
@@ -89,6 +94,11 @@ impl fmt::Display for Note {
             Note::NoChatTemplate => {
                 f.write_str("no chat template was found; readers will use their own for Gemma")
             }
+            Note::Resample { value } => write!(
+                f,
+                "the preprocessor resizes pictures with resample {value}, for which GGUF has no key: \
+                 readers resize bilinearly (2)"
+            ),
             Note::Widened { from, to } => {
                 write!(f, "weights stored as {from} became {to}: larger, and no more accurate")
             }

@@ -495,3 +495,56 @@ fn no_temperature_and_no_sampling_mean_the_likeliest_token() {
     assert_eq!(temperature(r#"{"do_sample": null, "temperature": 0.7}"#), Some(0.7));
     assert_eq!(temperature("{}"), None);
 }
+
+#[test]
+fn the_file_has_pixels_normalized_as_the_preprocessor_does() {
+    // A pixel of 0, 100 and 255 as Transformers computes it: (v * rescale - mean) / std.
+    for (config, [rescale, mean, std]) in [
+        ("{}", [1.0 / 255.0, 0.5, 0.5]),
+        (r#"{"rescale_factor": 0.00392157}"#, [1.0 / 255.0, 0.5, 0.5]),
+        (r#"{"rescale_factor": 0.0078431372549}"#, [2.0 / 255.0, 0.5, 0.5]),
+        (r#"{"image_mean": [1, 1, 1], "rescale_factor": 0.0625}"#, [0.0625, 1.0, 0.5]),
+        (r#"{"image_mean": [9, 9, 9], "do_rescale": false}"#, [1.0, 9.0, 0.5]),
+        (r#"{"image_mean": [9, 9, 9], "do_normalize": false}"#, [1.0 / 255.0, 0.0, 1.0]),
+        (r#"{"do_normalize": false, "rescale_factor": 0.0625}"#, [0.0625, 0.0, 1.0]),
+        (r#"{"do_normalize": false, "do_rescale": false}"#, [1.0, 0.0, 1.0]),
+    ] {
+        for name in ["preprocessor_config.json", "processor_config.json"] {
+            let mut c = Checkpoint::multimodal();
+            let nested = format!("{{\"image_processor\": {config}}}");
+            let text = if name == "processor_config.json" { nested } else { config.into() };
+            c.files.insert(name.into(), text.into_bytes());
+            let (_dir, _, summary) = converted(&c, DType::Q4_0);
+            assert_eq!(summary.notes, []);
+            let file = std::fs::read(&summary.files[1].path).unwrap();
+            let g = Gguf::parse(&file).unwrap();
+            let read = |key| g.array(key).unwrap().unwrap().f32s().unwrap();
+            let (means, stds) = (read("clip.vision.image_mean"), read("clip.vision.image_std"));
+            assert_eq!((means.len(), stds.len()), (3, 3));
+            for (m, s) in means.into_iter().zip(stds) {
+                for v in [0.0, 100.0, 255.0] {
+                    let want = (v * rescale - mean) / std;
+                    let got = (v / 255.0 - f64::from(m)) / f64::from(s);
+                    assert!(
+                        (got - want).abs() <= 1e-5 * want.abs().max(1.0),
+                        "{config} {v}: {got}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_way_of_resizing_that_is_not_kept_is_named() {
+    for (config, notes) in [
+        (r#"{"resample": 2}"#, vec![]),
+        (r#"{"resample": null}"#, vec![]),
+        (r#"{"resample": 3}"#, vec![Note::Resample { value: "3".into() }]),
+    ] {
+        let mut c = Checkpoint::multimodal();
+        c.files.insert("preprocessor_config.json".into(), config.into());
+        let (_dir, _, summary) = converted(&c, DType::Q4_0);
+        assert_eq!(summary.notes, notes, "{config}");
+    }
+}

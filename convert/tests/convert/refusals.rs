@@ -253,6 +253,24 @@ fn temperatures_below_zero() {
 }
 
 #[test]
+fn pictures_that_cannot_be_normalized() {
+    for (key, bad) in [
+        ("rescale_factor", "0"),
+        ("rescale_factor", "2000000"),
+        ("rescale_factor", "\"no\""),
+        ("do_rescale", "1"),
+        ("do_normalize", "\"yes\""),
+    ] {
+        let mut c = Checkpoint::multimodal();
+        let config = format!("{{\"{key}\": {bad}}}");
+        c.files.insert("preprocessor_config.json".into(), config.into_bytes());
+        let e = refused(&c, DType::Q4_0);
+        let needle = format!("preprocessor_config.json: {key} is {bad}");
+        assert!(message(&e).contains(&needle), "{e}");
+    }
+}
+
+#[test]
 fn outputs_that_exist() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
