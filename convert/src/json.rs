@@ -24,6 +24,11 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, ConvertError> {
     std::fs::read(path).map(Some).map_err(ConvertError::io("read", path))
 }
 
+/// `bytes` without the byte order mark that some editors put before UTF-8.
+pub(crate) fn skip_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
 /// A JSON object read from a file, and the file's name for messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
@@ -40,7 +45,7 @@ impl Object {
 
     /// Parses `bytes`, which `path` holds.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConvertError> {
-        match serde_json::from_slice(bytes) {
+        match serde_json::from_slice(skip_mark(bytes)) {
             Ok(map) => Ok(Object { path: path.into(), map }),
             Err(source) => Err(ConvertError::Json { path: path.into(), source }),
         }

@@ -108,7 +108,7 @@ impl Vocab {
                 let pieces = sentencepiece::read(&bytes).map_err(|e| wrong(&model, e))?;
                 let added = match beside {
                     Some(json) => {
-                        serde_json::from_slice::<hf::AddedOnly>(&json)
+                        serde_json::from_slice::<hf::AddedOnly>(json::skip_mark(&json))
                             .map_err(parse_error)?
                             .added_tokens
                     }
@@ -118,7 +118,7 @@ impl Vocab {
             }
             (None, Some(bytes)) => {
                 let tokenizer: hf::Tokenizer =
-                    serde_json::from_slice(&bytes).map_err(parse_error)?;
+                    serde_json::from_slice(json::skip_mark(&bytes)).map_err(parse_error)?;
                 let pieces = pieces_of(&tokenizer).map_err(|e| wrong(&json, e))?;
                 (pieces, tokenizer.added_tokens)
             }

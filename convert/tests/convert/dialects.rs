@@ -548,3 +548,32 @@ fn a_way_of_resizing_that_is_not_kept_is_named() {
         assert_eq!(summary.notes, notes, "{config}");
     }
 }
+
+#[test]
+fn a_byte_order_mark_before_json_is_skipped() {
+    let mut c = Checkpoint::multimodal();
+    c.files.insert("preprocessor_config.json".into(), br#"{"resample": 2}"#.to_vec());
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    let out = dir.path().join("out.gguf");
+    let mut options = options(&model, &out, DType::Q4_0);
+    options.force = true;
+    let convert = |marked: bool, scored: bool| {
+        c.write_sharded(&model, 2);
+        if scored {
+            std::fs::write(model.join("tokenizer.model"), tokenizer_model()).unwrap();
+        }
+        let mut files = 0;
+        for (path, bytes) in listing(&model) {
+            if marked && path.extension().is_some_and(|e| e == "json") {
+                std::fs::write(path, [b"\xef\xbb\xbf", &bytes[..]].concat()).unwrap();
+                files += 1;
+            }
+        }
+        assert!(!marked || files == 6, "{files}");
+        run(&options).unwrap();
+        (std::fs::read(&out).unwrap(), std::fs::read(dir.path().join("mmproj-out.gguf")).unwrap())
+    };
+    assert_eq!(convert(true, false), convert(false, false));
+    assert_eq!(convert(true, true), convert(false, true));
+}
