@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::ConvertError;
 use crate::config::ModelConfig;
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::metadata::{self, TextFacts};
 use crate::plan::{self, FilePlan, Plan, TensorPlan};
 use crate::sidecar::{ChatTemplates, ImageNorm, Sampling, SpecialIds};
@@ -171,6 +171,7 @@ fn add(source: &mut Source, path: &Path) -> Result<(), ConvertError> {
         return Err(ConvertError::Safetensors { path: path.into(), source: error });
     }
     let map = file.map()?;
+    json::refuse_pointer(path, &map)?;
     let tensors = header(&map, source.files.len())
         .map_err(|error| ConvertError::Safetensors { path: path.into(), source: error })?;
     drop(map);

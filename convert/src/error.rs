@@ -39,6 +39,8 @@ pub enum ConvertError {
     NoTokenizer { path: PathBuf },
     #[error("{}: not a safetensors file that can be trusted: {source}", path.display())]
     Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
+    #[error("{} is a git-lfs pointer, not the file itself; `git lfs pull` in its folder fetches it", path.display())]
+    LfsPointer { path: PathBuf },
     #[error("{}: {source}", path.display())]
     Gguf { path: PathBuf, source: GgufError },
     #[error("the new file cannot be laid out: {0}")]

@@ -21,7 +21,18 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, ConvertError> {
         let message = format!("{len} bytes are more than any file of this kind has");
         return Err(ConvertError::Config { path: path.into(), message });
     }
-    std::fs::read(path).map(Some).map_err(ConvertError::io("read", path))
+    let bytes = std::fs::read(path).map_err(ConvertError::io("read", path))?;
+    refuse_pointer(path, &bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Fails when `bytes`, which `path` holds, are the few lines that git leaves in place of a large
+/// file that was not downloaded.
+pub(crate) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), ConvertError> {
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Err(ConvertError::LfsPointer { path: path.into() });
+    }
+    Ok(())
 }
 
 /// `bytes` without the byte order mark that some editors put before UTF-8.

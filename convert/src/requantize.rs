@@ -8,6 +8,7 @@ use quant::gguf::{Gguf, GgufError, MetaValue, Tensor, TensorSpec};
 
 use crate::ConvertError;
 use crate::config::Arch;
+use crate::json;
 use crate::metadata::{self, Metadata};
 use crate::plan::{FilePlan, Plan, TensorPlan};
 use crate::source::{Source, SourceFile, SourceTensor};
@@ -22,6 +23,7 @@ pub(crate) fn plan(path: &Path, out: &Path, types: Types) -> Result<(Source, Pla
     let file = SourceFile::open(path)?;
     let wrong = |source| ConvertError::Gguf { path: path.into(), source };
     let map = file.map()?;
+    json::refuse_pointer(path, &map)?;
     let gguf = Gguf::parse(&map).map_err(wrong)?;
 
     let arch = gguf.str("general.architecture").map_err(wrong)?.unwrap_or("");

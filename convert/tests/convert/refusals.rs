@@ -220,6 +220,31 @@ fn damaged_weight_files() {
 }
 
 #[test]
+fn pointers_of_git_lfs() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1999811208\n";
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer.model"] {
+        Checkpoint::gemma3().write(&model);
+        std::fs::write(model.join(name), pointer).unwrap();
+        let e = refused_at(&options(&model, &dir.path().join("out.gguf"), DType::Q4_0));
+        assert!(matches!(&e, ConvertError::LfsPointer { path } if path.ends_with(name)), "{e}");
+        assert!(message(&e).contains("git lfs pull"), "{e}");
+    }
+    // Of shards every one is looked at.
+    std::fs::remove_dir_all(&model).unwrap();
+    Checkpoint::gemma3().write_sharded(&model, 2);
+    std::fs::write(model.join("model-00002-of-00002.safetensors"), pointer).unwrap();
+    let e = refused_at(&options(&model, &dir.path().join("out.gguf"), DType::Q4_0));
+    assert!(matches!(e, ConvertError::LfsPointer { .. }), "{e}");
+    // And a GGUF file.
+    let gguf = dir.path().join("in.gguf");
+    std::fs::write(&gguf, pointer).unwrap();
+    let e = refused_at(&options(&gguf, &dir.path().join("out.gguf"), DType::Q4_0));
+    assert!(matches!(e, ConvertError::LfsPointer { .. }), "{e}");
+}
+
+#[test]
 fn added_tokens_without_a_row_are_left_out_and_named() {
     let mut c = Checkpoint::gemma3();
     let mut tokenizer = tokenizer_json();
