@@ -113,6 +113,8 @@ pub struct ModelConfig {
     pub text: TextConfig,
     /// The vision tower of a multimodal model.
     pub vision: Option<VisionConfig>,
+    /// Is the head said to be another matrix than the embedding?
+    pub untied: bool,
 }
 
 /// Bounds that no published model comes near; within them no product of dimensions overflows.
@@ -134,7 +136,8 @@ impl ModelConfig {
             text.map.extend(nested.map);
         }
         let vision = config.object("vision_config").map(|v| vision(config, &v)).transpose()?;
-        Ok(ModelConfig { text: text_config(arch, &text)?, vision })
+        let untied = text.get("tie_word_embeddings").and_then(Value::as_bool) == Some(false);
+        Ok(ModelConfig { text: text_config(arch, &text)?, vision, untied })
     }
 
     /// The size of a dimension. Vision dimensions of a text model are 0.

@@ -185,6 +185,8 @@ pub(crate) fn checkpoint(
             });
             text.push(plan);
         }
+    } else if model.untied {
+        assign.notes.push(Note::HeadMissing);
     }
     let mut vision = Vec::new();
     if let Some(v) = &model.vision {

@@ -29,6 +29,8 @@ pub enum Note {
         /// llama.cpp knows no Gemma 2 with a head of its own.
         loads_in_llama_cpp: bool,
     },
+    /// config.json says that the head is not the embedding, but no head is there.
+    HeadMissing,
     /// config.json describes a vision tower of which no tensor is there.
     NoVisionTensors,
     /// These control tokens were marked as text and are control tokens now.
@@ -74,6 +76,10 @@ impl fmt::Display for Note {
                 }
                 Ok(())
             }
+            Note::HeadMissing => f.write_str(
+                "config.json has tie_word_embeddings false, but the checkpoint holds no lm_head.weight: the \
+                 embedding is the head",
+            ),
             Note::NoVisionTensors => {
                 f.write_str("config.json describes a vision tower, but the checkpoint holds none of it: text only")
             }

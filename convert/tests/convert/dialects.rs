@@ -419,6 +419,30 @@ fn a_head_is_stored_only_where_it_differs() {
 }
 
 #[test]
+fn a_head_that_is_promised_and_missing_is_noted() {
+    let mut c = Checkpoint::gemma3();
+    c.config["tie_word_embeddings"] = json!(false);
+    let (_dir, _, summary) = converted(&c, DType::Q4_0);
+    assert_eq!(summary.notes, [Note::HeadMissing]);
+    c.config["tie_word_embeddings"] = json!(true);
+    let (_dir, _, summary) = converted(&c, DType::Q4_0);
+    assert_eq!(summary.notes, []);
+
+    let mut c = Checkpoint::multimodal();
+    c.config["text_config"]["tie_word_embeddings"] = json!(false);
+    let (_dir, _, summary) = converted(&c, DType::Q4_0);
+    assert_eq!(summary.notes, [Note::HeadMissing]);
+
+    // With the head there is nothing to note of it but that it is stored.
+    let mut c = Checkpoint::gemma3();
+    c.config["tie_word_embeddings"] = json!(false);
+    c.add("lm_head.weight".into(), &[VOCAB, HIDDEN]);
+    let (_dir, _, summary) = converted(&c, DType::Q4_0);
+    let tensor = "lm_head.weight".into();
+    assert_eq!(summary.notes, [Note::HeadUntied { tensor, loads_in_llama_cpp: true }]);
+}
+
+#[test]
 fn recomputed_buffers_are_ignored_whatever_their_type() {
     let mut c = Checkpoint::gemma3();
     c.add("model.layers.0.self_attn.rotary_emb.inv_freq".into(), &[16]);
