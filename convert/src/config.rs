@@ -203,9 +203,15 @@ fn text_config(arch: Arch, c: &Object) -> Result<TextConfig, ConvertError> {
         },
     };
     only(c, "hidden_activation", "gelu_pytorch_tanh")?;
-    for key in ["attention_bias", "use_bidirectional_attention"] {
+    for (key, expected) in [
+        ("attention_bias", "no Gemma that GGUF can hold has it"),
+        (
+            "use_bidirectional_attention",
+            "embedding models (EmbeddingGemma), which have it, are not supported",
+        ),
+    ] {
         if let Some(v) = c.get(key).filter(|v| v.as_bool() != Some(false)) {
-            return Err(c.wrong(key, v, "no Gemma that GGUF can hold has it"));
+            return Err(c.wrong(key, v, expected));
         }
     }
     let layers = c.count("num_hidden_layers", 26, MAX_LAYERS)?;

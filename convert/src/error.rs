@@ -31,7 +31,10 @@ pub enum ConvertError {
     Config { path: PathBuf, message: String },
     #[error("{}: {key} is {value}; {expected}", path.display())]
     ConfigValue { path: PathBuf, key: String, value: String, expected: String },
-    #[error("{}: the architecture {found:?} is not supported; Gemma 2 and Gemma 3 are", path.display())]
+    #[error(
+        "{}: the architecture {found:?} is not supported; Gemma 2 and Gemma 3 are{}", path.display(),
+        if is_embedding(found) { ", but embedding models (EmbeddingGemma) are not" } else { "" }
+    )]
     Architecture { path: PathBuf, found: String },
     #[error("{}: {message}", path.display())]
     Tokenizer { path: PathBuf, message: String },
@@ -79,6 +82,11 @@ pub enum ConvertError {
     WouldReplaceSource { path: PathBuf },
     #[error("cancelled; nothing was written")]
     Cancelled,
+}
+
+/// Is this what EmbeddingGemma is called, in config.json or a GGUF file?
+fn is_embedding(architecture: &str) -> bool {
+    ["Gemma3TextModel", "gemma-embedding"].contains(&architecture)
 }
 
 impl ConvertError {

@@ -138,6 +138,19 @@ fn other_architectures() {
     c.config["architectures"] = json!(["LlamaForCausalLM"]);
     let e = refused(&c, DType::Q4_0);
     assert!(message(&e).contains("LlamaForCausalLM"), "{e}");
+    assert!(!message(&e).contains("embedding"), "{e}");
+}
+
+#[test]
+fn embedding_models() {
+    let mut c = Checkpoint::gemma3();
+    c.config["use_bidirectional_attention"] = json!(true);
+    let e = refused(&c, DType::Q4_0);
+    assert!(message(&e).contains("embedding models (EmbeddingGemma)"), "{e}");
+    c.config["architectures"] = json!(["Gemma3TextModel"]);
+    let e = refused(&c, DType::Q4_0);
+    assert!(matches!(&e, ConvertError::Architecture { found, .. } if found == "Gemma3TextModel"));
+    assert!(message(&e).contains("embedding models (EmbeddingGemma) are not"), "{e}");
 }
 
 #[test]
