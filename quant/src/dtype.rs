@@ -60,6 +60,39 @@ const TABLE: [Row; 11] = [
     row(DType::Q6_K, "q6_k", 256, 210),
 ];
 
+/// `ggml_type` numbers that Lapidary does not read, with ggml's names.
+const UNREAD: [(u32, &str); 20] = [
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (25, "I16"),
+    (26, "I32"),
+    (27, "I64"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
+/// What to call a `ggml_type` that Lapidary does not read: `"Q2_K (type 10)"`, or the number alone
+/// where it has no name.
+pub(crate) fn unread(id: u32) -> String {
+    match UNREAD.iter().find(|(n, _)| *n == id) {
+        Some((_, name)) => format!("{name} (type {id})"),
+        None => id.to_string(),
+    }
+}
+
 impl DType {
     /// Every type, floats first.
     pub const ALL: [DType; 11] = {
@@ -144,6 +177,7 @@ mod tests {
             assert_eq!(DType::from_name(d.name()), Some(d));
         }
         assert_eq!(DType::from_ggml(4), None);
+        assert!(UNREAD.iter().all(|(id, _)| DType::from_ggml(*id).is_none()));
         assert_eq!(DType::Q4_0.bits_per_weight(), 4.5);
         assert_eq!(DType::Q4_0.row_bytes(64), Some(36));
         assert_eq!(DType::Q4_0.row_bytes(65), None);

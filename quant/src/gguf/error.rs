@@ -31,7 +31,8 @@ pub enum GgufError {
     #[error("tensor {name:?} has {dims} dimensions; 1 to 4 are allowed")]
     Dims { name: String, dims: u32 },
     #[error(
-        "tensor {name:?} has the element type {id}, which Lapidary does not read; convert the model to another type"
+        "tensor {name:?} has the element type {}, which Lapidary does not read; it reads {}",
+        crate::dtype::unread(*id), read_types()
     )]
     TensorType { name: String, id: u32 },
     #[error(
@@ -54,4 +55,9 @@ pub enum GgufError {
     MissingTensor { name: String },
     #[error("tensor {name:?} is {found:?}, not {expected:?} (fastest dimension first)")]
     TensorDims { name: String, expected: Vec<u64>, found: Vec<u64> },
+}
+
+/// The types that are read, as other programs write them: in capitals.
+fn read_types() -> String {
+    crate::DType::ALL.map(|d| d.name().to_uppercase()).join(", ")
 }

@@ -213,6 +213,17 @@ fn tensor_types() {
         let bytes = Bytes::header(1, 0).str("t").u32(1).u64(32).u32(id).u64(0).data(64);
         assert_eq!(refused(bytes), GgufError::TensorType { name: "t".into(), id });
     }
+    let message = |id| GgufError::TensorType { name: "t".into(), id }.to_string();
+    for (id, name) in [
+        (10, "type Q2_K (type 10),"),
+        (20, "type IQ4_NL (type 20),"),
+        (39, "type MXFP4 (type 39),"),
+        (4, "type 4,"),
+    ] {
+        assert!(message(id).contains(name), "{}", message(id));
+    }
+    let all = "it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
+    assert!(message(10).ends_with(all), "{}", message(10));
 }
 
 #[test]
