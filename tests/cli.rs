@@ -184,6 +184,27 @@ fn inspect_speaks_json() {
 }
 
 #[test]
+fn inspect_counts_a_single_tensor() {
+    use quant::gguf::{Layout, TensorSpec};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("one.gguf");
+    let inspect = |names: &[&str]| {
+        let specs: Vec<_> = names
+            .iter()
+            .map(|n| TensorSpec { name: (*n).into(), dtype: DType::F32, dims: vec![8] })
+            .collect();
+        let mut file = Layout::new(&[], &specs).unwrap().header;
+        file.resize(file.len() + 32 * names.len(), 0);
+        std::fs::write(&path, file).unwrap();
+        stdout(&lapidary(&["inspect", path.to_str().unwrap()]))
+    };
+    let one = inspect(&["a"]);
+    assert!(one.contains("weights in 1 tensor,") && one.contains("   1 tensor  "), "{one}");
+    let two = inspect(&["a", "b"]);
+    assert!(two.contains("weights in 2 tensors,") && two.contains("   2 tensors  "), "{two}");
+}
+
+#[test]
 fn bench_reports_shares_of_what_the_machine_can_do() {
     // Where there is a GPU it would be taken.
     let cpu = ["--device", "cpu"];

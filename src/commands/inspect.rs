@@ -26,18 +26,20 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let bytes: u64 = gguf.tensors().iter().map(|t| t.data.len() as u64).sum();
     writeln!(
         out,
-        "{path}\n  GGUF v{}, {}, {} weights in {} tensors, {:.2} bits per weight\n",
+        "{path}\n  GGUF v{}, {}, {} weights in {} {}, {:.2} bits per weight\n",
         gguf.version(),
         format::bytes(map.len() as u64),
         format::count(weights),
         gguf.tensors().len(),
+        tensors(gguf.tensors().len() as u64),
         bytes as f64 * 8.0 / weights.max(1) as f64,
     )?;
     for (dtype, share) in shares(&gguf) {
         writeln!(
             out,
-            "  {dtype:<5} {:>4} tensors  {:>9} weights  {:>9}",
+            "  {dtype:<5} {:>4} {:<7}  {:>9} weights  {:>9}",
             share.tensors,
+            tensors(share.tensors),
             format::count(share.weights),
             format::bytes(share.bytes),
         )?;
@@ -74,6 +76,11 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The word behind a number of tensors.
+fn tensors(n: u64) -> &'static str {
+    if n == 1 { "tensor" } else { "tensors" }
 }
 
 /// Tensors of one type.
