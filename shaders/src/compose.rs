@@ -158,7 +158,7 @@ impl Parts {
             source.push_str(s);
         }
         source.push_str(body);
-        let source = halve(&source);
+        let source = unalias(&halve(&source));
         let Parts { name, needs, in_bounds, bindings, .. } = self;
         Kernel { name, needs, in_bounds, bindings, source }
     }
@@ -245,9 +245,46 @@ fn halve(source: &str) -> String {
     out
 }
 
+/// Puts what `alias` lines say in place of their names. naga makes a type of its own of each alias, and what it writes
+/// for DirectX then defines the zero of such a type twice where it is the zero of two names.
+fn unalias(source: &str) -> String {
+    let parts = |line: &'_ str| {
+        let (name, of) = line.strip_prefix("alias ")?.strip_suffix(';')?.split_once(" = ")?;
+        Some((name.to_owned(), of.to_owned()))
+    };
+    let aliases: Vec<_> = source.lines().filter_map(parts).collect();
+    if aliases.is_empty() {
+        return source.to_owned();
+    }
+    let in_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut out = String::with_capacity(source.len());
+    for line in source.lines().filter(|line| parts(line).is_none()) {
+        let mut rest = line;
+        while !rest.is_empty() {
+            let end = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let of = aliases.iter().find(|(name, _)| name == word);
+            out.push_str(of.map_or(word, |(_, of)| of));
+            let end = after.find(in_word).unwrap_or(after.len());
+            out.push_str(&after[..end]);
+            rest = &after[end..];
+        }
+        out.push('\n');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{halve, repeat};
+    use super::{halve, repeat, unalias};
+
+    #[test]
+    fn aliases_are_written_out() {
+        let text = "alias Scale = vec2<f32>;\nfn f(s: Scale) -> Scale {\n    return Scale() + Scales_1;\n}\n";
+        let want = "fn f(s: vec2<f32>) -> vec2<f32> {\n    return vec2<f32>() + Scales_1;\n}\n";
+        assert_eq!(unalias(text), want);
+        assert_eq!(unalias("fn main() {}\n"), "fn main() {}\n");
+    }
 
     #[test]
     fn lines_are_halved() {

@@ -275,6 +275,15 @@ fn every_kernel_can_be_translated() {
             hlsl::Writer::new(&mut text, &options, &Default::default())
                 .write(&module, &info, None)
                 .unwrap_or_else(|e| panic!("{name} in HLSL: {e}"));
+            // A type with two names has its zero defined twice.
+            let mut zeros: Vec<_> = text
+                .lines()
+                .filter(|line| line.contains(" ZeroValue") && line.ends_with("{"))
+                .collect();
+            let defined = zeros.len();
+            zeros.sort_unstable();
+            zeros.dedup();
+            assert_eq!(zeros.len(), defined, "{name} in HLSL: {zeros:?}");
         }
     }
 }
