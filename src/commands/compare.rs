@@ -90,6 +90,7 @@ fn table(out: &mut impl Write, differences: &[TensorDifference]) -> Result<()> {
     }
     match (differ.len(), same.len()) {
         (_, 0) => {}
+        (0, 1) => writeln!(out, "The one tensor holds the same weights.")?,
         (0, n) => writeln!(out, "All {n} tensors hold the same weights.")?,
         (_, n) => writeln!(out, "\n{n} tensors hold the same weights in both.")?,
     }

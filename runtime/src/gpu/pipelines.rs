@@ -148,7 +148,11 @@ impl Device {
     /// A kernel, and whether nobody had asked for it before.
     fn ask(&self, kernel: &Kernel) -> (Compiled, bool) {
         let mut all = lock(&self.pipelines.pipelines);
-        if let Some(found) = all.get(&*kernel.name) {
+        // What there was no memory for may find some now, with fewer layers on the device.
+        let lasts = |found: &&Compiled| {
+            !matches!(found.made.get(), Some(Err(Caught { out_of_memory: true, .. })))
+        };
+        if let Some(found) = all.get(&*kernel.name).filter(lasts) {
             return (found.clone(), false);
         }
         let job = Job {
