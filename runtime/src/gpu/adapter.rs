@@ -152,7 +152,7 @@ impl Adapter {
     fn max_binding(&self) -> u64 {
         let stated = self.adapter.limits().max_storage_buffer_binding_size;
         match self.info.backend {
-            wgpu::Backend::Metal => stated.min(u64::from(u32::MAX & !255)),
+            wgpu::Backend::Metal => stated.min(u64::from(!255u32)),
             _ => stated,
         }
     }
