@@ -6,4 +6,5 @@ mod hostile;
 mod refusals;
 mod requantize;
 mod safety;
+mod sidecars;
 mod tokenizers;

@@ -282,6 +282,27 @@ impl Device {
         staging
     }
 
+    /// Where reads are doubted: a word from `from`, at the end of commands that leave no result, which tells
+    /// [`Device::wait_for_word`] that they were done.
+    pub(super) fn leave_word(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        from: &wgpu::Buffer,
+        staging: &wgpu::Buffer,
+    ) {
+        if self.doubts_reads() {
+            encoder.copy_buffer_to_buffer(from, 0, staging, 0, 4);
+        }
+    }
+
+    /// Waits for everything that was submitted, and with [`Device::leave_word`] for that word.
+    pub(super) fn wait_for_word(&self, staging: &wgpu::Buffer) -> Result<(), GpuError> {
+        match self.doubts_reads() {
+            true => self.read(staging, &mut [0.0]),
+            false => self.wait(),
+        }
+    }
+
     /// Leaves a mark where the next result will be, in commands of its own, where reads are doubted.
     fn expect_result(&self, staging: &wgpu::Buffer) {
         if self.doubts_reads() {

@@ -139,7 +139,7 @@ impl GpuTower {
                 self.submit(layer);
                 // A layer is much work: not all of it at once, so that it can be stopped and no
                 // watchdog wakes.
-                device.wait()?;
+                device.wait_for_word(&self.staging)?;
             }
             let mut encoder = device.device.create_command_encoder(&Default::default());
             let bytes = (padded.len() * 4) as u64;
@@ -189,6 +189,7 @@ impl GpuTower {
             }
         }
         drop(pass);
+        self.device.leave_word(&mut encoder, &self.x, &self.staging);
         self.device.queue.submit([encoder.finish()]);
     }
 }
