@@ -100,9 +100,8 @@ fn hyperparameters(out: &mut Metadata, t: &TextConfig) {
     key("attention.key_length", U32(t.head_dim));
     key("attention.value_length", U32(t.head_dim));
     key("attention.layer_norm_rms_epsilon", F32(t.rms_eps));
-    if t.query_scalar != f64::from(t.head_dim) {
-        key("attention.scale", F32((1.0 / t.query_scalar.sqrt()) as f32));
-    }
+    // Stated always: where it is not, readers go by the number of layers (62 are a 27B's).
+    key("attention.scale", F32((1.0 / t.query_scalar.sqrt()) as f32));
     if let Some(window) = t.window {
         key("attention.sliding_window", U32(window));
         // A single number where every nth layer is global, which includes the family's own
