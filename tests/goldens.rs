@@ -5,10 +5,15 @@
 
 mod common;
 
+use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
+
 use common::{Golden, convert, logits, open, worst_error};
 use quant::DType;
 use quant::kernels::{Isa, Kernels};
-use runtime::{KvType, SessionOptions};
+use runtime::generate::Generator;
+use runtime::sampler::{Sampler, SamplingParams};
+use runtime::{KvType, Session, SessionOptions};
 
 const FIXTURES: [&str; 5] = ["gemma3-text", "gemma3-mm", "gemma3-new", "gemma2", "odd-rows"];
 
@@ -180,4 +185,32 @@ fn sequences_are_separate() {
     }
     let error = worst_error(&got, golden.logits("logits"));
     assert!(error < 1e-4, "{error}");
+}
+
+/// Drafts from what was said before change the speed, and nothing of what is said: in batches of every size, of
+/// which a draft and the token before it are one.
+#[test]
+fn drafts_change_nothing() {
+    let golden = Golden::load("gemma3-text");
+    let dir = convert("gemma3-text", DType::F32, DType::F32);
+    let model = open(dir.path());
+    let prompt = golden.tokens[..12].repeat(3);
+    let said = |batch: usize, drafts: bool| {
+        let options = SessionOptions { batch, context: Some(160), ..exact() };
+        let generator = Generator::new(Session::new(model.clone(), &options).unwrap());
+        let mut generator = if drafts { generator.with_lookup() } else { generator };
+        let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
+        let more = |_: &str| ControlFlow::Continue(());
+        let never = AtomicBool::new(false);
+        let answer = generator.generate(&prompt, &mut sampler, 100, &never, more).unwrap();
+        (answer.tokens, generator.lookup_counts().unwrap_or_default())
+    };
+    let (want, _) = said(512, false);
+    assert_eq!(want.len(), 100);
+    for batch in [1, 2, 5, 512] {
+        let (tokens, (drafted, right)) = said(batch, true);
+        assert_eq!(tokens, want, "batches of {batch}");
+        println!("batches of {batch}: {drafted} drafted, {right} right");
+        assert_eq!(drafted > 0, batch > 1, "batches of {batch}");
+    }
 }

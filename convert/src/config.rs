@@ -83,6 +83,16 @@ pub struct TextConfig {
     pub final_softcap: Option<f32>,
 }
 
+impl TextConfig {
+    /// What llama.cpp takes for [`TextConfig::query_scalar`], by the number of layers: it reads no key for that.
+    pub(crate) fn llama_cpp_query_scalar(&self) -> u32 {
+        match (self.arch, self.layers) {
+            (Arch::Gemma3, 62) | (Arch::Gemma2, 46) => self.hidden / self.heads,
+            _ => self.head_dim,
+        }
+    }
+}
+
 /// The vision tower (SigLIP) and the projector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VisionConfig {

@@ -188,6 +188,10 @@ pub(crate) fn checkpoint(
     } else if model.untied {
         assign.notes.push(Note::HeadMissing);
     }
+    if model.text.query_scalar != f64::from(model.text.llama_cpp_query_scalar()) {
+        let theirs = model.text.llama_cpp_query_scalar();
+        assign.notes.push(Note::QueryScale { scalar: model.text.query_scalar.to_string(), theirs });
+    }
     let mut vision = Vec::new();
     if let Some(v) = &model.vision {
         let is_vision = |n: &String| n.starts_with("vision.") || n.starts_with("projector.");

@@ -25,6 +25,7 @@ pub(crate) fn plan(path: &Path, out: &Path, types: Types) -> Result<(Source, Pla
     let map = file.map()?;
     json::refuse_pointer(path, &map)?;
     let gguf = Gguf::parse(&map).map_err(wrong)?;
+    gguf.whole().map_err(wrong)?;
 
     let arch = gguf.str("general.architecture").map_err(wrong)?.unwrap_or("");
     let arch = Arch::from_name(arch)

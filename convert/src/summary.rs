@@ -49,6 +49,13 @@ pub enum Note {
         /// `resample` of the preprocessor's file.
         value: String,
     },
+    /// Queries are scaled by a size that llama.cpp does not expect in this model; it reads no key for that.
+    QueryScale {
+        /// `query_pre_attn_scalar`.
+        scalar: String,
+        /// What llama.cpp takes in its place.
+        theirs: u32,
+    },
     /// Weights went from a block format to a wider one, which brings nothing back.
     Widened {
         /// What they were.
@@ -99,6 +106,9 @@ impl fmt::Display for Note {
             ),
             Note::NoChatTemplate => {
                 f.write_str("no chat template was found; readers will use their own for Gemma")
+            }
+            Note::QueryScale { scalar, theirs } => {
+                write!(f, "queries are scaled by 1/√{scalar} (query_pre_attn_scalar); llama.cpp will scale them by 1/√{theirs} and answer otherwise")
             }
             Note::Resample { value } => write!(
                 f,

@@ -213,7 +213,9 @@ impl Generator {
             draft.clear();
             if let Some(lookup) = &mut self.lookup {
                 let free = context.saturating_sub(self.cached.len() + 1);
-                let room = free.min(limit - done.tokens.len());
+                // The draft and the token before it are one batch.
+                let batch = self.session.cpu().max_rows() - 1;
+                let room = free.min(limit - done.tokens.len()).min(batch);
                 self.cached.push(next);
                 lookup.draft(self.cached.tokens(), room, &mut draft);
                 self.cached.truncate(self.cached.len() - 1);

@@ -70,6 +70,7 @@ impl Model {
         let gguf = Gguf::parse(bytes.get())
             .map_err(|source| RuntimeError::Gguf { path: path.clone(), source })?;
         let parts = || -> Result<_, ModelError> {
+            gguf.whole()?;
             let config = GemmaConfig::from_gguf(&gguf)?;
             let weights = Weights::resolve(&gguf, &config)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;

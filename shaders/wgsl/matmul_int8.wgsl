@@ -29,8 +29,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = c / DEPTH;
             let block = first + (c % DEPTH) / 2u;
             let half = c % 2u;
-            // Where a row has an odd number of blocks, the one past the last counts nothing.
-            let counts = block < blocks;
+            // Where a row has an odd number of blocks, nobody looks at the one past the last.
             let at = min(row0 + row, p.rows - 1u) * blocks + min(block, blocks - 1u);
             let t = batch.first + min(t0 + row, batch.n - 1u);
             let input = t * blocks + min(block, blocks - 1u);
@@ -38,23 +37,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             inputs[place(row, c % DEPTH)] = x[2u * input + half];
             if half == 0u {
                 let b = (c % DEPTH) / 2u;
-                weight_scales[b * TILE + row] = select(0.0, scale_of(at * 32u / PIECE), counts);
+                weight_scales[b * TILE + row] = scale_of(at * 32u / PIECE);
                 input_scales[b * TILE + row] = x_scales[input].x;
             }
         }
         workgroupBarrier();
-        for (var b = 0u; b < BLOCKS; b++) {
-            var dots: array<vec4<i32>, 8>;
-            for (var g = 2u * b; g < 2u * b + 2u; g++) {
-                let a = inputs[place(down, g)];
-                let b = inputs[place(down + 16u, g)];
-                let c = inputs[place(down + 32u, g)];
-                let d = inputs[place(down + 48u, g)];
-                for (var f = 0u; f < 8u; f++) {
-                    let w = weights[place(2u * (across + 8u * (f / 2u)) + f % 2u, g)];
-                    dots[f] += vec4<i32>(dot16(w, a), dot16(w, b), dot16(w, c), dot16(w, d));
-                }
-            }
+        // Turns that are not known when this is compiled are not written out: two blocks at once are more than
+        // some GPUs have registers for.
+        for (var b = 0u; b < min(BLOCKS, blocks - first); b++) {
             let at = b * TILE + down;
             let scale = vec4<f32>(
                 input_scales[at],
@@ -62,9 +52,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 input_scales[at + 32u],
                 input_scales[at + 48u],
             );
+            let a0 = inputs[place(down, 2u * b)];
+            let a1 = inputs[place(down, 2u * b + 1u)];
+            let b0 = inputs[place(down + 16u, 2u * b)];
+            let b1 = inputs[place(down + 16u, 2u * b + 1u)];
+            let c0 = inputs[place(down + 32u, 2u * b)];
+            let c1 = inputs[place(down + 32u, 2u * b + 1u)];
+            let d0 = inputs[place(down + 48u, 2u * b)];
+            let d1 = inputs[place(down + 48u, 2u * b + 1u)];
             for (var f = 0u; f < 8u; f++) {
-                let s = weight_scales[b * TILE + 2u * (across + 8u * (f / 2u)) + f % 2u];
-                sum[f] += vec4<f32>(dots[f]) * (s * scale);
+                let feature = 2u * (across + 8u * (f / 2u)) + f % 2u;
+                let w0 = weights[place(feature, 2u * b)];
+                let w1 = weights[place(feature, 2u * b + 1u)];
+                let dots = vec4<i32>(
+                    dot16(w0, a0) + dot16(w1, a1),
+                    dot16(w0, b0) + dot16(w1, b1),
+                    dot16(w0, c0) + dot16(w1, c1),
+                    dot16(w0, d0) + dot16(w1, d1),
+                );
+                sum[f] += vec4<f32>(dots) * (weight_scales[b * TILE + feature] * scale);
             }
         }
         workgroupBarrier();

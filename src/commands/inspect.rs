@@ -34,6 +34,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
         tensors(gguf.tensors().len() as u64),
         bytes as f64 * 8.0 / weights.max(1) as f64,
     )?;
+    if let Err(part) = gguf.whole() {
+        writeln!(out, "  {part}\n")?;
+    }
     for (dtype, share) in shares(&gguf) {
         writeln!(
             out,

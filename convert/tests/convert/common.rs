@@ -91,7 +91,7 @@ impl Checkpoint {
             "text_config": {
                 "model_type": "gemma3_text", "hidden_size": HIDDEN, "intermediate_size": FFN,
                 "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
-                "head_dim": HEAD, "vocab_size": VOCAB, "sliding_window": 16,
+                "head_dim": HEAD, "query_pre_attn_scalar": HEAD, "vocab_size": VOCAB, "sliding_window": 16,
                 "rope_scaling": {"rope_type": "linear", "factor": 8.0}
             },
             "vision_config": {

@@ -167,10 +167,12 @@ fn the_query_scale_is_stored() {
     // That of a head's size as well: without it readers take 62 layers for a 27B's.
     for scalar in [168, c.config["head_dim"].as_u64().unwrap()] {
         c.config["query_pre_attn_scalar"] = json!(scalar);
-        let (_dir, out, _) = converted(&c, DType::Q8_0);
+        let (_dir, out, summary) = converted(&c, DType::Q8_0);
         let file = std::fs::read(&out).unwrap();
         let scale = Gguf::parse(&file).unwrap().f32("gemma3.attention.scale").unwrap();
         assert_eq!(scale, Some((1.0 / (scalar as f64).sqrt()) as f32));
+        let is_told = |n: &Note| matches!(n, Note::QueryScale { scalar, .. } if scalar == "168");
+        assert_eq!(summary.notes.iter().any(is_told), scalar == 168, "{:?}", summary.notes);
     }
 }
 

@@ -47,6 +47,10 @@ pub enum GgufError {
     TensorBounds { name: String, start: u64, end: u64, file_len: u64 },
     #[error("tensors {first:?} and {second:?} overlap at data offset {offset}")]
     Overlap { first: String, second: String, offset: u64 },
+    #[error(
+        "it is part {part} of {parts} of a model in several files; join them with llama-gguf-split --merge"
+    )]
+    Part { part: u64, parts: u64 },
     #[error("the key {key:?} is missing")]
     MissingKey { key: String },
     #[error("the key {key:?} is {found}, not {expected}")]

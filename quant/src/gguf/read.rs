@@ -227,6 +227,20 @@ impl<'a> Gguf<'a> {
         Ok(tensor)
     }
 
+    /// Refuses a part of a model that llama.cpp's gguf-split has cut in several files.
+    ///
+    /// # Errors
+    /// [`GgufError::Part`], counting from one; [`GgufError::KeyType`].
+    pub fn whole(&self) -> Result<(), GgufError> {
+        match self.u64("split.count")? {
+            Some(parts) if parts > 1 => {
+                let part = self.u64("split.no")?.unwrap_or(0).saturating_add(1);
+                Err(GgufError::Part { part, parts })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a key that must be there holds: `Gguf::required(key, file.u64(key)?)`.
     ///
     /// # Errors

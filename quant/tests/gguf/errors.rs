@@ -280,6 +280,19 @@ fn what_a_model_asks_for() {
 }
 
 #[test]
+fn parts_of_a_model() {
+    let file = |part: u32, parts: u32| {
+        let bytes = Bytes::header(0, 2).key("split.no", ValueType::U32).u32(part);
+        bytes.key("split.count", ValueType::U32).u32(parts).0
+    };
+    let (second, only) = (file(1, 3), file(0, 1));
+    let refused = Gguf::parse(&second).unwrap().whole().unwrap_err();
+    assert_eq!(refused, GgufError::Part { part: 2, parts: 3 });
+    assert!(refused.to_string().contains("part 2 of 3"), "{refused}");
+    Gguf::parse(&only).unwrap().whole().unwrap();
+}
+
+#[test]
 fn what_the_writer_refuses() {
     let spec = |name: &str, dims: &[u64]| TensorSpec {
         name: name.into(),

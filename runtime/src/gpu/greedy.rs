@@ -182,11 +182,16 @@ impl Gpu {
             if sent.expected.is_some_and(|expected| !self.as_expected(finished, expected)) {
                 continue;
             }
+            let tokens = &tokens[..sent.count];
+            let vocab = model.weights().vocab();
+            if let Some(token) = tokens.iter().find(|t| **t as usize >= vocab) {
+                return Err(self.device.failed(format!("it chose token {token} of {vocab}")));
+            }
             let now = Instant::now();
             let greedy = &mut self.greedy;
             greedy.pace = Some((now - sent.begun) / sent.count as u32);
             greedy.ahead = ahead.map(|group| Group { begun: now, ..group });
-            greedy.read.extend(&tokens[..sent.count]);
+            greedy.read.extend(tokens);
             return Ok(());
         }
     }
