@@ -95,7 +95,8 @@ fn check(kernels: &Kernels, dtype: DType, (rows, cols, n): (usize, usize, usize)
 /// Products of what the factors are in bf16, exactly, but for the order of additions.
 fn check_rounded(w: Matrix<'_>, x: &[f32], got: &[u32], what: &str) {
     // A sum of two f32 may be rounded to either side where the formula is another, and to bf16 then.
-    let mins = matches!(w.dtype(), DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K);
+    use DType::{Q2_K, Q4_1, Q4_K, Q5_1, Q5_K};
+    let mins = matches!(w.dtype(), Q4_1 | Q5_1 | Q2_K | Q4_K | Q5_K);
     let tolerance = if mins { 3e-4 } else { 2e-6 };
     let rounded = |v: &f32| f64::from(bf16::from_f32(*v));
     let mut row = vec![0.0; w.cols()];

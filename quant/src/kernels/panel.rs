@@ -135,6 +135,7 @@ impl Shape {
             DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (32, 0, true),
             DType::Q6_K => (16, 32, false),
             DType::F32 | DType::F16 | DType::BF16 => return None,
+            DType::Q2_K | DType::Q3_K | DType::IQ4_NL | DType::IQ4_XS => return None,
         };
         Some(Shape { group, offset, mins })
     }

@@ -30,6 +30,7 @@ use q6_k::Q6K;
 use q8_0::Q8_0;
 
 use super::isa::Encoding;
+use super::panel::Shape;
 use super::{Avx2, AvxVnni, Job, Scratch};
 use crate::DType;
 
@@ -47,8 +48,8 @@ impl Avx2 {
         unsafe { float::transpose(self, from, width, to, height) }
     }
 
-    pub(super) fn handles(self, _dtype: DType) -> bool {
-        true
+    pub(super) fn handles(self, dtype: DType) -> bool {
+        dtype.is_float() || Shape::of(dtype).is_some()
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
@@ -65,7 +66,7 @@ impl Avx2 {
 
 impl AvxVnni {
     pub(super) fn handles(self, dtype: DType) -> bool {
-        !dtype.is_float()
+        Shape::of(dtype).is_some()
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
@@ -93,6 +94,9 @@ unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
             DType::Q4_K => blocks::<D, Q4K>(job, scratch),
             DType::Q5_K => blocks::<D, Q5K>(job, scratch),
             DType::Q6_K => blocks::<D, Q6K>(job, scratch),
+            DType::Q2_K | DType::Q3_K | DType::IQ4_NL | DType::IQ4_XS => {
+                unreachable!("not handled")
+            }
             float @ (DType::F32 | DType::F16 | DType::BF16) => unreachable!("blocks of {float}"),
         }
     }

@@ -47,6 +47,10 @@ macro_rules! with_format {
             $crate::DType::F32 | $crate::DType::F16 | $crate::DType::BF16 => {
                 unreachable!("floats have no blocks")
             }
+            $crate::DType::Q2_K
+            | $crate::DType::Q3_K
+            | $crate::DType::IQ4_NL
+            | $crate::DType::IQ4_XS => unreachable!("not handled"),
             $($crate::DType::$name => {
                 type $f = $crate::kernels::avx512::$format;
                 $body
@@ -83,8 +87,8 @@ impl Avx512Vnni {
         unsafe { float::transpose(self, from, width, to, height) }
     }
 
-    pub(super) fn handles(self, _dtype: DType) -> bool {
-        true
+    pub(super) fn handles(self, dtype: DType) -> bool {
+        dtype.is_float() || Shape::of(dtype).is_some()
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
