@@ -141,7 +141,9 @@ fn laid_out_by_the_caller_or_by_the_kernel() {
 fn long_rows() {
     for isa in Isa::available() {
         let kernels = Kernels::for_isa(isa).expect("available");
-        for (dtype, n) in [(DType::Q4_0, 512), (DType::Q4_K, 300), (DType::Q6_K, 260)] {
+        for (dtype, n) in
+            [(DType::Q4_0, 512), (DType::Q4_K, 300), (DType::Q6_K, 260), (DType::Q2_K, 260)]
+        {
             check(&kernels, dtype, (3, 4096, n), 1024);
         }
         check(&kernels, DType::Q8_0, (2, 9216, 40), 9216);
