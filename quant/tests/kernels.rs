@@ -175,7 +175,9 @@ fn reference(w: Matrix<'_>, x: &Acts) -> Vec<(f64, f64)> {
 /// Has this instruction set int8 kernels for the format? Where not, it multiplies in f32.
 fn int8(isa: Isa, dtype: DType) -> bool {
     match isa {
-        Isa::NeonDotprod | Isa::NeonI8mm => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::NeonDotprod | Isa::NeonI8mm => {
+            matches!(dtype, DType::Q4_0 | DType::Q8_0 | DType::IQ4_NL)
+        }
         _ => true,
     }
 }
