@@ -24,12 +24,20 @@ pub enum DType {
     Q5_1 = 7,
     /// 8 bits, symmetric, 32 weights a block.
     Q8_0 = 8,
+    /// 2 bits, 256 weights in 16 sub-blocks with 4-bit scales and minimums.
+    Q2_K = 10,
+    /// 3 bits, 256 weights in 16 sub-blocks with 6-bit scales.
+    Q3_K = 11,
     /// 4 bits, 256 weights in 8 sub-blocks with 6-bit scales and minimums.
     Q4_K = 12,
     /// 5 bits, 256 weights in 8 sub-blocks with 6-bit scales and minimums.
     Q5_K = 13,
     /// 6 bits, 256 weights in 16 sub-blocks with 8-bit scales.
     Q6_K = 14,
+    /// 4 bits that stand for 16 uneven values, 32 weights a block.
+    IQ4_NL = 20,
+    /// The same values, 256 weights in 8 sub-blocks with 6-bit scales.
+    IQ4_XS = 23,
     /// bfloat16.
     BF16 = 30,
 }
@@ -46,7 +54,7 @@ const fn row(dtype: DType, name: &'static str, block_len: usize, block_bytes: us
     Row { dtype, name, block_len, block_bytes }
 }
 
-const TABLE: [Row; 11] = [
+const TABLE: [Row; 15] = [
     row(DType::F32, "f32", 1, 4),
     row(DType::F16, "f16", 1, 2),
     row(DType::BF16, "bf16", 1, 2),
@@ -55,24 +63,24 @@ const TABLE: [Row; 11] = [
     row(DType::Q5_0, "q5_0", 32, 22),
     row(DType::Q5_1, "q5_1", 32, 24),
     row(DType::Q8_0, "q8_0", 32, 34),
+    row(DType::Q2_K, "q2_k", 256, 84),
+    row(DType::Q3_K, "q3_k", 256, 110),
     row(DType::Q4_K, "q4_k", 256, 144),
     row(DType::Q5_K, "q5_k", 256, 176),
     row(DType::Q6_K, "q6_k", 256, 210),
+    row(DType::IQ4_NL, "iq4_nl", 32, 18),
+    row(DType::IQ4_XS, "iq4_xs", 256, 136),
 ];
 
 /// `ggml_type` numbers that Lapidary does not read, with ggml's names.
-const UNREAD: [(u32, &str); 20] = [
-    (10, "Q2_K"),
-    (11, "Q3_K"),
+const UNREAD: [(u32, &str); 16] = [
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (24, "I8"),
     (25, "I16"),
     (26, "I32"),
@@ -84,7 +92,7 @@ const UNREAD: [(u32, &str); 20] = [
     (39, "MXFP4"),
 ];
 
-/// What to call a `ggml_type` that Lapidary does not read: `"Q2_K (type 10)"`, or the number alone
+/// What to call a `ggml_type` that Lapidary does not read: `"IQ2_XXS (type 16)"`, or the number alone
 /// where it has no name.
 pub(crate) fn unread(id: u32) -> String {
     match UNREAD.iter().find(|(n, _)| *n == id) {
@@ -95,8 +103,8 @@ pub(crate) fn unread(id: u32) -> String {
 
 impl DType {
     /// Every type, floats first.
-    pub const ALL: [DType; 11] = {
-        let mut all = [DType::F32; 11];
+    pub const ALL: [DType; 15] = {
+        let mut all = [DType::F32; 15];
         let mut i = 0;
         while i < TABLE.len() {
             all[i] = TABLE[i].dtype;

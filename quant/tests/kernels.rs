@@ -57,8 +57,10 @@ fn scale(rng: &mut Rng, fill: Fill) -> [u8; 2] {
 /// Of a block: where its f16 scale is, and where its f16 scale of minimums, if it has one.
 fn scales(dtype: DType) -> (usize, Option<usize>) {
     match dtype {
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => (0, None),
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => (0, None),
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (0, Some(2)),
+        DType::Q2_K => (80, Some(82)),
+        DType::Q3_K => (108, None),
         DType::Q6_K => (208, None),
         DType::F32 | DType::F16 | DType::BF16 => unreachable!("{dtype} has no scales"),
     }
@@ -173,7 +175,9 @@ fn reference(w: Matrix<'_>, x: &Acts) -> Vec<(f64, f64)> {
 /// Has this instruction set int8 kernels for the format? Where not, it multiplies in f32.
 fn int8(isa: Isa, dtype: DType) -> bool {
     match isa {
-        Isa::NeonDotprod | Isa::NeonI8mm => matches!(dtype, DType::Q4_0 | DType::Q8_0),
+        Isa::NeonDotprod | Isa::NeonI8mm => {
+            matches!(dtype, DType::Q4_0 | DType::Q8_0 | DType::IQ4_NL)
+        }
         _ => true,
     }
 }

@@ -95,7 +95,8 @@ fn check(kernels: &Kernels, dtype: DType, (rows, cols, n): (usize, usize, usize)
 /// Products of what the factors are in bf16, exactly, but for the order of additions.
 fn check_rounded(w: Matrix<'_>, x: &[f32], got: &[u32], what: &str) {
     // A sum of two f32 may be rounded to either side where the formula is another, and to bf16 then.
-    let mins = matches!(w.dtype(), DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K);
+    use DType::{Q2_K, Q4_1, Q4_K, Q5_1, Q5_K};
+    let mins = matches!(w.dtype(), Q4_1 | Q5_1 | Q2_K | Q4_K | Q5_K);
     let tolerance = if mins { 3e-4 } else { 2e-6 };
     let rounded = |v: &f32| f64::from(bf16::from_f32(*v));
     let mut row = vec![0.0; w.cols()];
@@ -140,7 +141,9 @@ fn laid_out_by_the_caller_or_by_the_kernel() {
 fn long_rows() {
     for isa in Isa::available() {
         let kernels = Kernels::for_isa(isa).expect("available");
-        for (dtype, n) in [(DType::Q4_0, 512), (DType::Q4_K, 300), (DType::Q6_K, 260)] {
+        for (dtype, n) in
+            [(DType::Q4_0, 512), (DType::Q4_K, 300), (DType::Q6_K, 260), (DType::Q2_K, 260)]
+        {
             check(&kernels, dtype, (3, 4096, n), 1024);
         }
         check(&kernels, DType::Q8_0, (2, 9216, 40), 9216);

@@ -16,7 +16,7 @@ pub enum Format {
     Q8_0,
     /// 32 nibbles in a piece, as in Q4_0, but from 0 on; they are multiplied by a scale, then a minimum is added.
     Q4K,
-    /// Q4_K, Q5_K or Q6_K as signed bytes, 16 in a piece with a scale and a minimum, which is the same for both
+    /// A K type or IQ4_XS as signed bytes, 16 in a piece with a scale and a minimum, which is the same for both
     /// pieces of 32 weights.
     KBytes,
 }

@@ -1,4 +1,4 @@
-// Q4_K, Q5_K or Q6_K in bytes: 16 weights are a piece.
+// A K type or IQ4_XS in bytes: 16 weights are a piece.
 const PIECE: u32 = 16u;
 
 fn four(piece: vec4<u32>, j: u32) -> vec4<f32> {

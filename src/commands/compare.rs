@@ -75,7 +75,7 @@ fn table(out: &mut impl Write, differences: &[TensorDifference]) -> Result<()> {
         for d in &differ {
             writeln!(
                 out,
-                "| {:<width$} | {:<5} | {:>5.2} | {:>6} | {:.3e} | {:.3e} | {:.5} | {:>5.2} | {:.6} |",
+                "| {:<width$} | {:<6} | {:>5.2} | {:>6} | {:.3e} | {:.3e} | {:.5} | {:>5.2} | {:.6} |",
                 d.name,
                 d.dtype,
                 d.bits,

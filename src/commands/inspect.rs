@@ -40,7 +40,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     for (dtype, share) in shares(&gguf) {
         writeln!(
             out,
-            "  {dtype:<5} {:>4} {:<7}  {:>9} weights  {:>9}",
+            "  {dtype:<6} {:>4} {:<7}  {:>9} weights  {:>9}",
             share.tensors,
             tensors(share.tensors),
             format::count(share.weights),
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
             let dims: Vec<String> = t.dims.iter().rev().map(u64::to_string).collect();
             writeln!(
                 out,
-                "  {:<width$}  {:<5} {:>9}  [{}]",
+                "  {:<width$}  {:<6} {:>9}  [{}]",
                 t.name,
                 t.dtype,
                 format::bytes(t.data.len() as u64),

@@ -23,14 +23,20 @@ READ = {  # type: (weights, bytes, offsets of the f16 scales)
     T.Q5_K: (256, 176, [0, 2]),
     T.Q6_K: (256, 210, [208]),
 }
+READ_TOO = {  # after all others, whose numbers stay what they were
+    T.Q2_K: (256, 84, [80, 82]),
+    T.Q3_K: (256, 110, [108]),
+    T.IQ4_NL: (32, 18, [0]),
+    T.IQ4_XS: (256, 136, [0]),
+}
 
 
 def hexed(a):
     return np.ascontiguousarray(a).tobytes().hex()
 
 
-def decode_lines(rng, n):
-    for qtype, (_, size, scales) in READ.items():
+def decode_lines(rng, n, types):
+    for qtype, (_, size, scales) in types.items():
         for _ in range(n):
             block = rng.integers(0, 256, size, dtype=np.uint8)
             for at in scales:  # any finite f16, subnormal ones and zeros included
@@ -78,8 +84,8 @@ def encode_lines(rng, n):
 def main():
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     rng = np.random.default_rng(20240229)
-    for make in (decode_lines, encode_lines):
-        for kind, qtype, given, expected in make(rng, n):
+    for lines in (decode_lines(rng, n, READ), encode_lines(rng, n), decode_lines(rng, n, READ_TOO)):
+        for kind, qtype, given, expected in lines:
             print(kind, qtype.name.lower(), hexed(given), hexed(expected))
 
 

@@ -5,7 +5,11 @@
 
 mod fast;
 mod float;
+mod iq4_nl;
+mod iq4_xs;
 mod k_scales;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_0_search;
 mod q4_1;
@@ -17,7 +21,11 @@ mod q6_k;
 mod q8_0;
 
 pub use fast::FastCodec;
+pub use iq4_nl::{BlockIQ4NL, IQ4_VALUES};
+pub use iq4_xs::BlockIQ4XS;
 pub use k_scales::KScales;
+pub use q2_k::BlockQ2K;
+pub use q3_k::{BlockQ3K, Q3Scales};
 pub use q4_0::BlockQ4_0;
 pub use q4_0_search::encode_q4_0_searched;
 pub use q4_1::BlockQ4_1;
@@ -30,9 +38,9 @@ pub use q8_0::BlockQ8_0;
 
 use crate::DType;
 
-/// Weights in a block of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and of quantized activations.
+/// Weights in a block of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and of quantized activations.
 pub const QK: usize = 32;
-/// Weights in a block of Q4_K, Q5_K and Q6_K.
+/// Weights in a block of the K types and of IQ4_XS.
 pub const QK_K: usize = 256;
 
 /// Decodes one row: `bytes` holds `out.len()` weights of `dtype`.
@@ -50,9 +58,13 @@ pub fn decode_row(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::Q5_0 => q5_0::decode(bytes, out),
         DType::Q5_1 => q5_1::decode(bytes, out),
         DType::Q8_0 => q8_0::decode(bytes, out),
+        DType::Q2_K => q2_k::decode(bytes, out),
+        DType::Q3_K => q3_k::decode(bytes, out),
         DType::Q4_K => q4_k::decode(bytes, out),
         DType::Q5_K => q5_k::decode(bytes, out),
         DType::Q6_K => q6_k::decode(bytes, out),
+        DType::IQ4_NL => iq4_nl::decode(bytes, out),
+        DType::IQ4_XS => iq4_xs::decode(bytes, out),
     }
 }
 

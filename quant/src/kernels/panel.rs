@@ -2,7 +2,7 @@
 //!
 //! A tile kernel multiplies a *panel* (a strip of `R` weight rows, unpacked) with a *pack* (`T`
 //! tokens). Both are cut along the columns into *groups* that share one scale: 32 weights for most
-//! formats, 16 for Q6_K. Whatever the format was on disk, a group of a panel is
+//! formats, 16 for Q2_K, Q3_K and Q6_K. Whatever the format was on disk, a group of a panel is
 //!
 //! ```text
 //! quants  [group / 4][R rows][4]  u8     stored quants, made unsigned: value = (u8 - OFFSET) · d (+ m)
@@ -26,14 +26,15 @@
 //! The sums are at most 32 · 127 · 255 from zero, less than 2²²: added to the bits of 1.5 · 2²³, they are
 //! the f32 `1.5 · 2²³ + sum`, exactly. One FMA, `that · d - 1.5 · 2²³ · d`, is then the sum times the
 //! weights' scale, rounded once, where a conversion and a product would be two instructions of the same
-//! ports. Its subtrahend is exact for any `d` of up to 22 bits: an f16 has 11, Q6_K's products have 18. It is
+//! ports. Its subtrahend is exact for any `d` of up to 22 bits: an f16 has 11, Q6_K's products have 18, which
+//! are the longest. It is
 //! the same for all tokens, so that a tile makes it once a group; taken with `scale` instead, each token
 //! would have one to be read.
 
 use super::Rows;
 use super::prefetch::prefetch_slice;
 use crate::DType;
-use crate::codec::QK;
+use crate::codec::{IQ4_VALUES, QK};
 
 /// Columns that are packed of one token before the next.
 const PIECE: usize = 1024;
@@ -114,6 +115,17 @@ impl Pack {
     }
 }
 
+/// What the nibbles of IQ4_NL and IQ4_XS stand for, with the offset of their [`Shape`].
+pub(super) const IQ4_UNSIGNED: [u8; 16] = {
+    let mut values = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        values[i] = (IQ4_VALUES[i] as i16 + 128) as u8;
+        i += 1;
+    }
+    values
+};
+
 /// What a tile needs to know of a format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shape {
@@ -131,8 +143,10 @@ impl Shape {
         let (group, offset, mins) = match dtype {
             DType::Q4_0 => (32, 8, false),
             DType::Q5_0 => (32, 16, false),
-            DType::Q8_0 => (32, 128, false),
+            DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => (32, 128, false),
             DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => (32, 0, true),
+            DType::Q2_K => (16, 0, true),
+            DType::Q3_K => (16, 4, false),
             DType::Q6_K => (16, 32, false),
             DType::F32 | DType::F16 | DType::BF16 => return None,
         };

@@ -215,15 +215,16 @@ fn tensor_types() {
     }
     let message = |id| GgufError::TensorType { name: "t".into(), id }.to_string();
     for (id, name) in [
-        (10, "type Q2_K (type 10),"),
-        (20, "type IQ4_NL (type 20),"),
+        (16, "type IQ2_XXS (type 16),"),
+        (21, "type IQ3_S (type 21),"),
         (39, "type MXFP4 (type 39),"),
         (4, "type 4,"),
     ] {
         assert!(message(id).contains(name), "{}", message(id));
     }
-    let all = "it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
-    assert!(message(10).ends_with(all), "{}", message(10));
+    let all = "it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, \
+               IQ4_NL, IQ4_XS";
+    assert!(message(16).ends_with(all), "{}", message(16));
 }
 
 #[test]

@@ -4,24 +4,26 @@ use bytemuck::cast_slice;
 use half::f16;
 use quant::DType;
 use quant::codec::{
-    BlockQ4_0, BlockQ4K, BlockQ5_0, BlockQ5K, BlockQ6K, BlockQ8_0, KScales, QK, QK_K, decode_row,
+    BlockIQ4NL, BlockIQ4XS, BlockQ3K, BlockQ4_0, BlockQ4K, BlockQ5_0, BlockQ5K, BlockQ6K,
+    BlockQ8_0, IQ4_VALUES, KScales, QK, QK_K, decode_row,
 };
 use shaders::{COLS_PAD, Format};
 
 use crate::weights::WeightMatrix;
 
-/// How a type lies on the device: as it is, in a wider form that loses nothing (Q5_0's integers fit
-/// Q8_0's, those of Q5_K and Q6_K fit bytes), or decoded to f16.
+/// How a type lies on the device: as it is, in a wider form that loses nothing (the integers of Q5_0 and
+/// IQ4_NL fit Q8_0's, those of Q3_K, Q5_K, Q6_K and IQ4_XS fit bytes), or decoded to f16. Q2_K has a minimum
+/// every 16 weights, where the form in bytes has one every 32.
 pub(super) fn format_of(dtype: DType) -> Format {
     match dtype {
         DType::F32 => Format::F32,
         DType::F16 => Format::F16,
         DType::BF16 => Format::Bf16,
         DType::Q4_0 => Format::Q4_0,
-        DType::Q8_0 | DType::Q5_0 => Format::Q8_0,
+        DType::Q8_0 | DType::Q5_0 | DType::IQ4_NL => Format::Q8_0,
         DType::Q4_K => Format::Q4K,
-        DType::Q5_K | DType::Q6_K => Format::KBytes,
-        DType::Q4_1 | DType::Q5_1 => Format::F16,
+        DType::Q3_K | DType::Q5_K | DType::Q6_K | DType::IQ4_XS => Format::KBytes,
+        DType::Q4_1 | DType::Q5_1 | DType::Q2_K => Format::F16,
     }
 }
 
@@ -77,8 +79,11 @@ impl RowLayout {
             Format::Q4_0 => 8.0 * f16::from_bits(most(scales)).to_f32(),
             Format::Q8_0 => 128.0 * f16::from_bits(most(scales)).to_f32(),
             Format::Q4K => largest_of_k(scales, self.format, 15.0),
-            // Six bits, with a sign.
-            Format::KBytes => largest_of_k(scales, self.format, 32.0),
+            // Of all types that lie so: the integers that there are.
+            Format::KBytes => {
+                let most = pieces.iter().map(|&q| (q as i8).unsigned_abs()).max().unwrap_or(0);
+                largest_of_k(scales, self.format, f32::from(most))
+            }
         }
     }
 
@@ -117,6 +122,36 @@ impl RowLayout {
                         out[j + 16] = (q >> 4 | fifth(j + 16)).wrapping_sub(16);
                     }
                     scales[i] = u16::from_le_bytes(b.d);
+                }
+            }
+            (DType::IQ4_NL, Format::Q8_0) => {
+                for (i, b) in cast_slice::<u8, BlockIQ4NL>(row).iter().enumerate() {
+                    iq4(&b.qs, &mut pieces[i * QK..][..QK]);
+                    scales[i] = u16::from_le_bytes(b.d);
+                }
+            }
+            (DType::IQ4_XS, Format::KBytes) => {
+                for (k, b) in cast_slice::<u8, BlockIQ4XS>(row).iter().enumerate() {
+                    let pieces = &mut pieces[k * QK_K..][..QK_K];
+                    for (qs, out) in b.qs.chunks_exact(QK / 2).zip(pieces.chunks_exact_mut(QK)) {
+                        iq4(qs, out);
+                    }
+                    let of = b.scales();
+                    let pair = |piece: usize| u16::from_le_bytes([of[piece / 2] as u8, 0]);
+                    scales_of_k(&mut scales[k * 18..][..18], b.d, [0; 2], pair);
+                }
+            }
+            (DType::Q3_K, Format::KBytes) => {
+                for (k, b) in cast_slice::<u8, BlockQ3K>(row).iter().enumerate() {
+                    for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
+                        let (half, j) = (i / 128, i % 128);
+                        let low = b.qs[half * 32 + j % 32] >> (j / 32 * 2) & 3;
+                        let high = b.hmask[j % 32] >> (half * 4 + j / 32) & 1;
+                        *out = (low | high << 2).wrapping_sub(4);
+                    }
+                    let of = b.scales.unpack();
+                    let pair = |s: usize| u16::from_le_bytes([of[s] as u8, 0]);
+                    scales_of_k(&mut scales[k * 18..][..18], b.d, [0; 2], pair);
                 }
             }
             (DType::Q4_K, Format::Q4K) => {
@@ -181,6 +216,14 @@ impl RowLayout {
                 }
             }
         }
+    }
+}
+
+/// The values of a block's nibbles, of IQ4_NL or IQ4_XS.
+fn iq4(qs: &[u8], out: &mut [u8]) {
+    for (j, q) in qs.iter().enumerate() {
+        out[j] = IQ4_VALUES[usize::from(q & 15)] as u8;
+        out[j + 16] = IQ4_VALUES[usize::from(q >> 4)] as u8;
     }
 }
 

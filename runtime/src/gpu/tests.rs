@@ -88,7 +88,9 @@ fn matrix(dtype: DType, rows: usize, cols: usize, seed: u32) -> (WeightMatrix, V
 fn floats_at(dtype: DType) -> &'static [usize] {
     match dtype {
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-        DType::Q5_0 => &[0],
+        DType::Q5_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
         DType::Q6_K => &[208],
         _ => unreachable!("{dtype} is encoded"),
     }
@@ -229,7 +231,7 @@ fn compare(got: &[f32], w: &[f32], x: &[f32], cols: usize, outputs: usize, what:
 fn shapes(dtype: DType) -> &'static [(usize, usize)] {
     match dtype {
         _ if dtype.is_float() => &[(1, 24), (70, 50)],
-        _ if format_of(dtype).is_k() => &[(3, 256), (67, 1280)],
+        _ if dtype.block_len() == 256 => &[(3, 256), (67, 1280)],
         _ => &[(3, 32), (67, 96), (33, 1056)],
     }
 }
@@ -377,6 +379,9 @@ fn planes_decode_to_what_the_file_says() {
         assert_eq!(formats(&[dtype, dtype]), format_of(dtype));
     }
     assert_eq!(formats(&[DType::Q4_0, DType::Q5_0]), Format::Q8_0);
+    assert_eq!(formats(&[DType::Q4_0, DType::IQ4_NL]), Format::Q8_0);
+    assert_eq!(formats(&[DType::Q3_K, DType::Q4_K, DType::IQ4_XS]), Format::KBytes);
+    assert_eq!(formats(&[DType::Q2_K, DType::Q3_K]), Format::F16);
     assert_eq!(formats(&[DType::Q4_K, DType::Q4_K, DType::Q6_K]), Format::KBytes);
     assert_eq!(formats(&[DType::Q4_K, DType::Q8_0]), Format::F16);
     assert_eq!(formats(&[DType::Q4_K, DType::BF16]), Format::F32);

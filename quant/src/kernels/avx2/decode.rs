@@ -30,7 +30,7 @@ pub(super) struct Step {
 
 /// A format that can be read four blocks of 32 at a time.
 pub(super) trait Lanes: Strip {
-    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
+    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::scales_hi`])?
     const HALVES: bool = false;
     /// Bytes that are read together.
     const BYTES: usize;
@@ -43,14 +43,15 @@ pub(super) trait Lanes: Strip {
     /// AVX2 and F16C; `BYTES` bytes must be readable at `p`.
     unsafe fn step(p: *const u8, part: usize) -> Step;
 
-    /// With `HALVES`: the four scales of the weights 16..32; `Step::d` is then that of 0..16 alone.
+    /// With `HALVES`: the four scales of the weights 16..32, and their minimums; `Step::d` and `Step::m` are
+    /// then those of 0..16 alone.
     ///
     /// # Safety
     /// See [`Lanes::step`].
     #[inline(always)]
-    unsafe fn d_hi(_p: *const u8, _part: usize) -> __m128 {
+    unsafe fn scales_hi(_p: *const u8, _part: usize) -> (__m128, __m128) {
         // SAFETY: the caller has AVX2.
-        unsafe { _mm_setzero_ps() }
+        unsafe { (_mm_setzero_ps(), _mm_setzero_ps()) }
     }
 }
 
@@ -75,9 +76,11 @@ pub(super) struct Acts {
     /// weights 0..16.
     init: [[[i32; 4]; 2]; 2],
     scale: [f32; STEP],
-    /// scale · Σ of each block.
+    /// scale · Σ of each block; with `HALVES`, of its weights 0..16.
     minsum: [f32; STEP],
-    unused: [u8; 32],
+    /// With `HALVES`, like `minsum` for the weights 16..32.
+    minsum_hi: [f32; STEP],
+    unused: [u8; 16],
     /// With `HALVES`, like `init` for the weights 16..32.
     init_hi: [[[i32; 4]; 2]; 2],
 }
@@ -179,7 +182,11 @@ unsafe fn step<D: Dot, F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) 
         let scale = _mm_load_ps(x.scale.as_ptr());
         let (mut first, mut second, mut mins) = acc;
         if F::HALVES {
-            let (lo, hi) = (_mm_mul_ps(w.d, scale), _mm_mul_ps(F::d_hi(p, part), scale));
+            let (d, m) = F::scales_hi(p, part);
+            let (lo, hi) = (_mm_mul_ps(w.d, scale), _mm_mul_ps(d, scale));
+            if F::SHAPE.mins {
+                mins = _mm_fmadd_ps(m, _mm_load_ps(x.minsum_hi.as_ptr()), mins);
+            }
             let [a, b] = [
                 half::<D, F>(w.q[0].0, &x.q[0][0], &x.init[0]),
                 half::<D, F>(w.q[1].0, &x.q[1][0], &x.init[1]),
@@ -262,7 +269,8 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             init: [[[0; 4]; 2]; 2],
             scale: [0.0; STEP],
             minsum: [0.0; STEP],
-            unused: [0; 32],
+            minsum_hi: [0.0; STEP],
+            unused: [0; 16],
             init_hi: [[[0; 4]; 2]; 2],
         };
         for i in 0..STEP.min(blocks - s * STEP) {
@@ -274,7 +282,8 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             a.init[i / 2][i % 2][0] = -F::SHAPE.offset * (x.sum[b] - sum_hi);
             a.init_hi[i / 2][i % 2][0] = -F::SHAPE.offset * sum_hi;
             a.scale[i] = x.scale[b];
-            a.minsum[i] = x.scale[b] * x.sum[b] as f32;
+            a.minsum[i] = x.scale[b] * (x.sum[b] - sum_hi) as f32;
+            a.minsum_hi[i] = x.scale[b] * sum_hi as f32;
         }
         // SAFETY: `out` has room for `steps`, on 64-byte boundaries.
         unsafe { out.add(s).write(a) };

@@ -11,7 +11,9 @@ mod decode;
 mod direct;
 mod dot;
 mod float;
+mod iq4;
 mod prefill;
+mod q2_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -22,6 +24,8 @@ mod quantize;
 mod strip;
 
 use dot::{Dot, Evex, Maddubs, Vex};
+use iq4::{IQ4NL, IQ4XS};
+use q2_k::{Q2K, Q3K};
 use q4_0::Q4_0;
 use q4_1::Q4_1;
 use q4_k::{Q4K, Q5K};
@@ -90,9 +94,13 @@ unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
             DType::Q5_0 => blocks::<D, Q5_0>(job, scratch),
             DType::Q5_1 => blocks::<D, Q5_1>(job, scratch),
             DType::Q8_0 => blocks::<D, Q8_0>(job, scratch),
+            DType::Q2_K => blocks::<D, Q2K>(job, scratch),
+            DType::Q3_K => blocks::<D, Q3K>(job, scratch),
             DType::Q4_K => blocks::<D, Q4K>(job, scratch),
             DType::Q5_K => blocks::<D, Q5K>(job, scratch),
             DType::Q6_K => blocks::<D, Q6K>(job, scratch),
+            DType::IQ4_NL => blocks::<D, IQ4NL>(job, scratch),
+            DType::IQ4_XS => blocks::<D, IQ4XS>(job, scratch),
             float @ (DType::F32 | DType::F16 | DType::BF16) => unreachable!("blocks of {float}"),
         }
     }

@@ -77,9 +77,9 @@ impl Lanes for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn d_hi(p: *const u8, part: usize) -> __m128 {
+    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m128, __m128) {
         // SAFETY: passed on.
-        unsafe { scales_of(p, part).1 }
+        unsafe { (scales_of(p, part).1, _mm_setzero_ps()) }
     }
 }
 

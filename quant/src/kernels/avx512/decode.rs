@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use super::strip::Strip;
 use crate::Matrix;
 use crate::codec::QK;
-use crate::kernels::panel::{Layout, Shape};
+use crate::kernels::panel::Layout;
 use crate::kernels::prefetch::prefetch_stream;
 use crate::kernels::streams::{Multiply, in_streams};
 use crate::kernels::{Job, Rows, Scratch};
@@ -21,7 +21,7 @@ use crate::kernels::{Job, Rows, Scratch};
 /// Blocks a step.
 const STEP: usize = 4;
 
-/// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`]. Block `b` has the dwords `4l + b`.
+/// 4 × 32 weights, unsigned: value = (quant - offset) · d + m, see [`Shape`](crate::kernels::panel::Shape). Block `b` has the dwords `4l + b`.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Step {
     /// Dword `4l + b`: weights `4l .. 4l + 4` of block `b`.
@@ -36,7 +36,7 @@ pub(in crate::kernels) struct Step {
 
 /// A format that can be read four blocks of 32 at a time.
 pub(in crate::kernels) trait Lanes: Strip {
-    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::d_hi`])?
+    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::scales_hi`])?
     const HALVES: bool = false;
     /// Bytes that are read together.
     const BYTES: usize;
@@ -49,15 +49,15 @@ pub(in crate::kernels) trait Lanes: Strip {
     /// AVX-512 F, BW, DQ, VL and VNNI; `BYTES` bytes must be readable at `p`.
     unsafe fn step(p: *const u8, part: usize) -> Step;
 
-    /// With `HALVES`: the scales that belong to `Step::hi`, placed like `Step::d`, which then belongs
-    /// to `Step::lo` alone.
+    /// With `HALVES`: the scales and the minimums that belong to `Step::hi`, placed like `Step::d` and
+    /// `Step::m`, which then belong to `Step::lo` alone.
     ///
     /// # Safety
     /// See [`Lanes::step`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn d_hi(_p: *const u8, _part: usize) -> __m512 {
-        _mm512_setzero_ps()
+    unsafe fn scales_hi(_p: *const u8, _part: usize) -> (__m512, __m512) {
+        (_mm512_setzero_ps(), _mm512_setzero_ps())
     }
 }
 
@@ -70,10 +70,11 @@ struct Acts {
     scale: [f32; STEP],
     /// `-offset · Σ` of each block; with `HALVES`, of its weights 0..16.
     init: [i32; STEP],
-    /// scale · Σ of each block.
+    /// scale · Σ of each block; with `HALVES`, of its weights 0..16.
     minsum: [f32; STEP],
-    /// With `HALVES`, `-offset · Σ` of the weights 16..32 of each block.
-    init_hi: [i32; STEP],
+    /// With `HALVES`, of the weights 16..32 of each block what `init` is of the others; where the format has
+    /// minimums, and so no offset, the bits of what `minsum` is.
+    hi_sums: [i32; STEP],
 }
 
 /// # Safety
@@ -184,7 +185,12 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
     if F::HALVES {
         acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
         // SAFETY: as above, and the caller's promise.
-        let (init, d) = unsafe { (_mm_load_si128(x.init_hi.as_ptr().cast()), F::d_hi(p, part)) };
+        let (sums, (d, m)) =
+            unsafe { (_mm_load_si128(x.hi_sums.as_ptr().cast()), F::scales_hi(p, part)) };
+        let init = if F::SHAPE.mins { _mm_setzero_si128() } else { sums };
+        if F::SHAPE.mins {
+            mins = _mm_fmadd_ps(_mm512_castps512_ps128(m), _mm_castsi128_ps(sums), mins);
+        }
         v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.hi, hi);
         acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(d), acc);
     } else {
@@ -217,8 +223,8 @@ const fn places(half: i32) -> [i32; 16] {
 fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let shape = Shape { group: QK, mins: true, ..F::SHAPE };
-    let layout = Layout { tile: 0, shape, tokens: (0, 1), cols: x.cols };
+    const { assert!(F::SHAPE.offset == 0 || !F::SHAPE.mins, "they share a place") };
+    let layout = Layout { tile: 0, shape: F::SHAPE, tokens: (0, 1), cols: x.cols };
     let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
     let out = out.as_mut_ptr().cast::<Acts>();
     if there {
@@ -249,14 +255,17 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             let scale = _mm_loadu_ps(scale.as_ptr());
             let sum = _mm_loadu_si128(sum.as_ptr().cast());
             let hi = _mm_loadu_si128(sum_hi.as_ptr().cast());
+            let lo = _mm_sub_epi32(sum, hi);
             let init = |sum| _mm_mullo_epi32(sum, _mm_set1_epi32(-F::SHAPE.offset));
+            let minsum = |sum| _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
+            let of_hi = if F::SHAPE.mins { _mm_castps_si128(minsum(hi)) } else { init(hi) };
             let to = out.add(s);
             _mm512_store_si512((&raw mut (*to).lo).cast(), dwords(&LO));
             _mm512_store_si512((&raw mut (*to).hi).cast(), dwords(&HI));
             _mm_store_ps((&raw mut (*to).scale).cast(), scale);
-            _mm_store_si128((&raw mut (*to).init).cast(), init(_mm_sub_epi32(sum, hi)));
-            _mm_store_ps((&raw mut (*to).minsum).cast(), _mm_mul_ps(scale, _mm_cvtepi32_ps(sum)));
-            _mm_store_si128((&raw mut (*to).init_hi).cast(), init(hi));
+            _mm_store_si128((&raw mut (*to).init).cast(), init(lo));
+            _mm_store_ps((&raw mut (*to).minsum).cast(), minsum(lo));
+            _mm_store_si128((&raw mut (*to).hi_sums).cast(), of_hi);
         }
     }
     // SAFETY: all of them were just written.

@@ -10,8 +10,10 @@
 mod decode;
 mod direct;
 mod float;
+mod iq4;
 mod k_scales;
 mod prefill;
+mod q2_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -22,6 +24,8 @@ mod quantize;
 mod strip;
 mod words;
 
+pub(super) use iq4::{IQ4NL, IQ4XS};
+pub(super) use q2_k::{Q2K, Q3K};
 pub(super) use q4_0::Q4_0;
 pub(super) use q4_1::Q4_1;
 pub(super) use q4_k::{Q4K, Q5K};
@@ -39,7 +43,8 @@ use crate::DType;
 macro_rules! with_format {
     ($dtype:expr, $f:ident => $body:expr) => {
         $crate::kernels::avx512::with_format!(@ $dtype, $f, $body, [
-            Q4_0: Q4_0, Q4_1: Q4_1, Q5_0: Q5_0, Q5_1: Q5_1, Q8_0: Q8_0, Q4_K: Q4K, Q5_K: Q5K, Q6_K: Q6K
+            Q4_0: Q4_0, Q4_1: Q4_1, Q5_0: Q5_0, Q5_1: Q5_1, Q8_0: Q8_0,
+            Q2_K: Q2K, Q3_K: Q3K, Q4_K: Q4K, Q5_K: Q5K, Q6_K: Q6K, IQ4_NL: IQ4NL, IQ4_XS: IQ4XS
         ])
     };
     (@ $dtype:expr, $f:ident, $body:expr, [$($name:ident: $format:ident),+]) => {

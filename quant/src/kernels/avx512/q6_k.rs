@@ -91,9 +91,9 @@ impl Lanes for Q6K {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn d_hi(p: *const u8, part: usize) -> __m512 {
+    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m512, __m512) {
         // SAFETY: the caller gives a block.
-        unsafe { scales_of(p, part, 1) }
+        unsafe { (scales_of(p, part, 1), _mm512_setzero_ps()) }
     }
 }
 

@@ -13,7 +13,7 @@ mod ops;
 pub(super) mod peak;
 mod quantize;
 
-use blocks::{Blocks, Q4_0, Q8_0};
+use blocks::{Blocks, IQ4NL, Q4_0, Q8_0};
 
 use super::{Job, NeonDotprod, NeonI8mm, Scratch};
 use crate::DType;
@@ -40,6 +40,7 @@ impl NeonDotprod {
         match job.w.dtype() {
             DType::Q4_0 => self.blocks::<Q4_0>(job, scratch),
             DType::Q8_0 => self.blocks::<Q8_0>(job, scratch),
+            DType::IQ4_NL => self.blocks::<IQ4NL>(job, scratch),
             // SAFETY: the token proves the features.
             _ => unsafe { float::matmul(self, job, scratch) },
         }
@@ -64,13 +65,14 @@ impl NeonI8mm {
     }
 
     pub(super) fn handles(self, dtype: DType) -> bool {
-        matches!(dtype, DType::Q4_0 | DType::Q8_0)
+        matches!(dtype, DType::Q4_0 | DType::Q8_0 | DType::IQ4_NL)
     }
 
     pub(super) fn matmul(self, job: Job<'_>, scratch: &mut Scratch) {
         match job.w.dtype() {
             DType::Q4_0 => self.blocks::<Q4_0>(job, scratch),
             DType::Q8_0 => self.blocks::<Q8_0>(job, scratch),
+            DType::IQ4_NL => self.blocks::<IQ4NL>(job, scratch),
             other => unreachable!("no i8mm kernel for {other}"),
         }
     }

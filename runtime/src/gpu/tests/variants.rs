@@ -74,7 +74,8 @@ fn every_way_multiplies_as_the_oracle_does() {
     for device in told_to(&adapter, &["subgroup", "dot4", "subgroup,dot4", "f16", "matrix"]) {
         let features = device.features;
         let floats = [DType::F32, DType::F16, DType::BF16];
-        let blocks = [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+        let blocks =
+            [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::IQ4_XS];
         for dtype in floats.into_iter().chain(blocks) {
             // Rows that fill no tile; odd numbers of blocks; a depth that no tile or lane divides.
             let shapes: &[_] = match dtype {

@@ -1,0 +1,160 @@
+//! Q2_K and Q3_K: two bits, with a scale every 16 weights. Q2_K has a minimum beside each scale; Q3_K has
+//! a third bit apart from the two.
+
+use std::arch::x86_64::*;
+
+use super::decode::{Lanes, Step};
+use super::strip::{At, Group, Strip, dwords, scales, transpose};
+use crate::DType;
+use crate::codec::Q3Scales;
+use crate::kernels::panel::Shape;
+
+/// Values q · d + m.
+pub(in crate::kernels) type Q2K = TwoBits<84>;
+/// Values (q - 4) · d.
+pub(in crate::kernels) type Q3K = TwoBits<110>;
+
+/// 84 bytes: 16 of scales and minimums, 64 of bits, `d`, `dmin`. 110 bytes: 32 of third bits, 64 of bits, the
+/// packed scales, `d`.
+pub(in crate::kernels) struct TwoBits<const BLOCK: usize>;
+
+impl<const BLOCK: usize> TwoBits<BLOCK> {
+    const THREE: bool = BLOCK == 110;
+    /// Where fields begin, in a block.
+    const QUANTS: usize = if Self::THREE { 32 } else { 16 };
+    const SCALES: usize = if Self::THREE { 96 } else { 0 };
+    const D: usize = if Self::THREE { 108 } else { 80 };
+
+    /// The scales of the sub-blocks `8 · part + 2i + odd`, for `i` = 0..4, and their minimums (what is added).
+    ///
+    /// # Safety
+    /// A block must be readable at `p`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn scales_of(p: *const u8, part: usize, odd: usize) -> (__m128, __m128) {
+        // Every other byte.
+        let four = |bytes: u64| {
+            let bytes = bytes >> (8 * odd) & 0x00FF_00FF_00FF_00FF;
+            _mm_cvtepi32_ps(_mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytes as i64)))
+        };
+        let f16 = |at: usize| {
+            // SAFETY: the caller gives a block.
+            let half = unsafe { p.add(at).cast::<u16>().read_unaligned() };
+            _mm_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(half))))
+        };
+        if Self::THREE {
+            // SAFETY: the caller gives a block.
+            let packed = unsafe { p.add(Self::SCALES).cast::<Q3Scales>().read() };
+            let scale = _mm_sub_ps(four(packed.unpack_words()[part]), _mm_set1_ps(32.0));
+            (_mm_mul_ps(scale, f16(Self::D)), _mm_setzero_ps())
+        } else {
+            // SAFETY: the caller gives a block.
+            let both = unsafe { p.add(8 * part).cast::<u64>().read_unaligned() };
+            let (scale, min) = (both & 0x0F0F_0F0F_0F0F_0F0F, both >> 4 & 0x0F0F_0F0F_0F0F_0F0F);
+            let min = _mm_mul_ps(four(min), f16(Self::D + 2));
+            (_mm_mul_ps(four(scale), f16(Self::D)), _mm_xor_ps(min, _mm_set1_ps(-0.0)))
+        }
+    }
+}
+
+/// Dword `4l + b` is dword `l`, shifted for block `b`.
+const SPREAD: [i32; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
+
+impl<const BLOCK: usize> Lanes for TwoBits<BLOCK> {
+    const BYTES: usize = BLOCK;
+    const PARTS: usize = 2;
+    const HALVES: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn step(p: *const u8, part: usize) -> Step {
+        // SAFETY: the caller gives a block, which begins with 32 bytes of third bits where it has them; the
+        // array has 64.
+        let (q, third, spread) = unsafe {
+            (
+                _mm256_loadu_epi8(p.add(Self::QUANTS + 32 * part).cast()),
+                _mm256_loadu_epi8(p.cast()),
+                _mm512_loadu_epi32(SPREAD.as_ptr()),
+            )
+        };
+        let counts = _mm512_broadcast_i32x4(_mm_set_epi32(6, 4, 2, 0));
+        let bit = _mm_set_epi32(0x0808_0808, 0x0404_0404, 0x0202_0202, 0x0101_0101);
+        let bit = _mm_sll_epi32(bit, _mm_cvtsi32_si128(4 * part as i32));
+        let bit = _mm512_broadcast_i32x4(bit);
+        let half = |first: i32| {
+            let spread = _mm512_add_epi32(spread, _mm512_set1_epi32(first));
+            let dwords = |bytes| _mm512_permutexvar_epi32(spread, _mm512_castsi256_si512(bytes));
+            let two = _mm512_srlv_epi32(dwords(q), counts);
+            let two = _mm512_and_si512(two, _mm512_set1_epi8(3));
+            if !Self::THREE {
+                return two;
+            }
+            let set = _mm512_test_epi8_mask(dwords(third), bit);
+            _mm512_mask_add_epi8(two, set, two, _mm512_set1_epi8(4))
+        };
+        // SAFETY: the caller gives a block.
+        let (d, m) = unsafe { Self::scales_of(p, part, 0) };
+        let (d, m) = (_mm512_castps128_ps512(d), _mm512_castps128_ps512(m));
+        Step { lo: half(0), hi: half(4), d, m }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m512, __m512) {
+        // SAFETY: the caller gives a block.
+        let (d, m) = unsafe { Self::scales_of(p, part, 1) };
+        (_mm512_castps128_ps512(d), _mm512_castps128_ps512(m))
+    }
+}
+
+impl<const BLOCK: usize> Strip for TwoBits<BLOCK> {
+    const SHAPE: Shape = Shape::of(if BLOCK == 110 { DType::Q3_K } else { DType::Q2_K }).unwrap();
+    const BLOCK_LEN: usize = 256;
+    const BLOCK_BYTES: usize = BLOCK;
+
+    #[inline(always)]
+    unsafe fn group(rows: At, g: usize) -> Group {
+        let (rows, g) = (rows.skip(g / 16 * BLOCK), g % 16);
+        // Columns 16 · half .. of run `k` of 32, in the half `block` of 128.
+        let (block, k, half) = (g / 8, g / 2 % 4, g % 2);
+        // SAFETY: the caller has AVX-512 and says that the block is readable.
+        unsafe {
+            let quants = rows.skip(Self::QUANTS + 32 * block + 16 * half);
+            let quants = transpose(|r| _mm_loadu_si128(quants.row(r).cast()));
+            let pair = _mm_cvtsi32_si128(2 * k as i32);
+            let mut q = [_mm512_setzero_si512(); 8];
+            for i in 0..4 {
+                q[i] = _mm512_and_si512(_mm512_srl_epi16(quants[i], pair), _mm512_set1_epi8(3));
+            }
+            if !Self::THREE {
+                let both = dwords(|r| u32::from(rows.row(r).add(g).read()));
+                let scale = _mm512_and_si512(both, _mm512_set1_epi32(0x0F));
+                let f16 =
+                    |at: usize| scales(|r| rows.row(r).add(at).cast::<u16>().read_unaligned());
+                let d = _mm512_mul_ps(_mm512_cvtepi32_ps(scale), f16(Self::D));
+                let min = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(both));
+                let min = _mm512_mul_ps(min, f16(Self::D + 2));
+                return Group { q, d, m: _mm512_xor_ps(min, _mm512_set1_ps(-0.0)) };
+            }
+            let third = rows.skip(16 * half);
+            let third = transpose(|r| _mm_loadu_si128(third.row(r).cast()));
+            let bit = _mm512_set1_epi8((1u8 << (4 * block + k)) as i8);
+            for i in 0..4 {
+                let set = _mm512_test_epi8_mask(third[i], bit);
+                q[i] = _mm512_mask_add_epi8(q[i], set, q[i], _mm512_set1_epi8(4));
+            }
+            let [_, a, b, c] =
+                transpose(|r| _mm_loadu_si128(rows.row(r).add(Self::SCALES - 4).cast()));
+            // The bits of this sub-block to the bottom of their dwords.
+            let byte = g as i32 % 4 * 8;
+            let low = if g % 8 < 4 { a } else { b };
+            let low = _mm512_srl_epi32(low, _mm_cvtsi32_si128(byte + g as i32 / 8 * 4));
+            let high = _mm512_srl_epi32(c, _mm_cvtsi32_si128(byte + g as i32 / 4 * 2));
+            let high = _mm512_slli_epi32::<4>(_mm512_and_si512(high, _mm512_set1_epi32(3)));
+            let scale = _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0x0F)), high);
+            let scale = _mm512_cvtepi32_ps(_mm512_sub_epi32(scale, _mm512_set1_epi32(32)));
+            let d = scales(|r| rows.row(r).add(Self::D).cast::<u16>().read_unaligned());
+            Group { q, d: _mm512_mul_ps(scale, d), m: _mm512_setzero_ps() }
+        }
+    }
+}
