@@ -24,11 +24,23 @@ fn medium(name: &str) -> DType {
     }
 }
 
+/// Fewer bits, as Q3_K_M and IQ4_XS have them, and a type of 32 weights where rows are short.
+fn small(name: &str) -> DType {
+    match name {
+        "token_embd" => DType::Q6_K,
+        "blk.0.attn_v" => DType::Q5_K,
+        "blk.0.attn_output" | "blk.1.ffn_gate" | "blk.1.ffn_up" => DType::IQ4_XS,
+        "blk.1.ffn_down" => DType::IQ4_NL,
+        _ => DType::Q3_K,
+    }
+}
+
 /// A type that has no scales of this kind beside others that have.
 fn mixed(name: &str) -> DType {
     match name {
         "blk.0.attn_k" => DType::Q8_0,
         "blk.1.ffn_up" => DType::F16,
+        "blk.1.attn_output" => DType::Q2_K,
         "token_embd" => DType::Q4_K,
         _ => DType::Q5_K,
     }
@@ -59,6 +71,12 @@ fn blocks(dtype: DType, bytes: &mut [u8], state: &mut u64) {
                 [15e-5, 15.5 * 15e-5].iter().enumerate().for_each(|(i, v)| put(2 * i, v * about))
             }
             DType::Q6_K => put(208, 4e-5 * about),
+            DType::Q2_K => {
+                [4e-3, 1.5 * 4e-3].iter().enumerate().for_each(|(i, v)| put(80 + 2 * i, v * about))
+            }
+            DType::Q3_K => put(108, 12e-4 * about),
+            DType::IQ4_XS => put(0, 4e-5 * about),
+            DType::IQ4_NL => put(0, 7e-4 * about),
             DType::Q8_0 => put(0, 7e-4 * about),
             DType::F16 => put(0, 0.05 * (about - 1.5)),
             _ => unreachable!("{dtype}"),
@@ -157,8 +175,8 @@ fn tokens() -> Vec<u32> {
 #[test]
 fn weights_are_those_of_the_file() {
     let Some(device) = device() else { return };
-    let small = open_device(&DeviceOptions { max_binding: Some(40 << 10), ..Default::default() });
-    for (types, exactly) in [(medium as Types, true), (mixed, false)] {
+    let narrow = open_device(&DeviceOptions { max_binding: Some(40 << 10), ..Default::default() });
+    for (types, exactly) in [(medium as Types, true), (small, true), (mixed, false)] {
         let want = logits(&model(types, true), &exact(), &tokens(), &[]);
         let model = model(types, false);
         for cuts in [&[][..], &[5, 2, 1, 1, 40]] {
@@ -170,8 +188,8 @@ fn weights_are_those_of_the_file() {
             assert!(error < if exactly { 1e-3 } else { 2e-3 }, "{cuts:?}: {error}");
         }
         // In shards.
-        let small = small.as_ref().expect("there is an adapter");
-        let options = SessionOptions { context: Some(36), ..on(small) };
+        let narrow = narrow.as_ref().expect("there is an adapter");
+        let options = SessionOptions { context: Some(36), ..on(narrow) };
         let got = logits(&model, &options, &tokens()[..30], &[25]);
         let error = worst_error(&got, &want[..30 * VOCAB as usize]);
         assert!(error < if exactly { 1e-3 } else { 2e-3 }, "in shards: {error}");
