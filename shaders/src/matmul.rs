@@ -170,9 +170,17 @@ pub struct Few {
     pub rows: usize,
     /// Invocations of a workgroup.
     pub workgroup: usize,
+    /// Pieces that an invocation asks for at once, of all its rows together and at most: as many as there are
+    /// registers for.
+    pub at_once: usize,
 }
 
 impl Few {
+    /// [`Few::at_once`] where an invocation has 255 registers: a piece takes four.
+    pub const AT_ONCE: usize = 20;
+    /// The same where it has 128.
+    pub const AT_ONCE_OF_FEW: usize = 10;
+
     /// For a matrix of `rows` rows of `pieces` pieces. A fast GPU must have megabytes asked for to be
     /// busy, which small matrices have only where every invocation asks for all of its pieces at
     /// once: so there are many invocations with few pieces each.
@@ -187,13 +195,13 @@ impl Few {
             .unwrap_or(32);
         // So many rows that there are enough to do for all workgroups.
         let many = if rows >= 1 << 15 { 4 } else { 2 };
-        Few { tokens, pieces, lanes, rows: many, workgroup: 64 }
+        Few { tokens, pieces, lanes, rows: many, workgroup: 64, at_once: Self::AT_ONCE }
     }
 
     /// For [`Matmul::one_to_int8`]: 64 rows in a workgroup of 256.
     pub fn blocks(pieces: usize) -> Self {
         let lanes = Few::new(1, 1, pieces).lanes.min(16);
-        Few { tokens: 1, pieces, lanes, rows: lanes / 4, workgroup: 256 }
+        Few { rows: lanes / 4, lanes, workgroup: 256, ..Few::new(1, 1, pieces) }
     }
 
     /// For [`Matmul::one_normed`] with results in f32: workgroups as large as leaves enough of them,
@@ -229,7 +237,8 @@ impl Few {
     /// all of them in memory (Mesa's for AMD does).
     fn batch(self, much: bool) -> usize {
         let steps = self.pieces.div_ceil(self.lanes);
-        let loads = if much || self.tokens == Matmul::FEW { 10 } else { 20 };
+        let is_much = much || self.tokens == Matmul::FEW;
+        let loads = if is_much { self.at_once.min(Self::AT_ONCE_OF_FEW) } else { self.at_once };
         let most = (loads / self.rows).max(1);
         (1..=most).rev().min_by_key(|b| steps.next_multiple_of(*b) - steps).unwrap_or(1)
     }

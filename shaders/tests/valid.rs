@@ -24,7 +24,10 @@ fn all() -> Vec<Kernel> {
             for (tokens, reduce) in
                 [1, 2, 4, 8].into_iter().flat_map(|t| Reduce::ALL.map(|r| (t, r)))
             {
-                for few in [(2, 3), (70, 80), (1 << 18, 320)].map(|(r, p)| Few::new(tokens, r, p)) {
+                let shared = |(rows, pieces)| Few::new(tokens, rows, pieces);
+                let many = shared((1 << 18, 320));
+                let of_few_registers = Few { at_once: Few::AT_ONCE_OF_FEW, ..many };
+                for few in [shared((2, 3)), shared((70, 80)), many, of_few_registers] {
                     out.push(matmul.few(few, reduce));
                     if format.scaled() {
                         out.push(matmul.few_int8(few, reduce));

@@ -10,6 +10,9 @@ use super::driver;
 use super::error::GpuError;
 use super::features::{Features, Offers, VARIABLE};
 
+/// Intel, where PCI devices say who made them.
+const INTEL: u32 = 0x8086;
+
 /// A GPU (or a program that plays one) that could be used.
 pub struct Adapter {
     adapter: wgpu::Adapter,
@@ -112,6 +115,7 @@ impl Adapter {
             matrices,
             invocations: limits.max_compute_invocations_per_workgroup,
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            few_registers: self.info.vendor == INTEL,
             real: self.is_real(),
         }
     }

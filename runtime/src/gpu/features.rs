@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use shaders::{Format, Many, Matmul, Needs, Reduce, WholeLayer};
+use shaders::{Few, Format, Many, Matmul, Needs, Reduce, WholeLayer};
 
 use super::error::GpuError;
 
@@ -28,6 +28,8 @@ pub struct Offers {
     pub invocations: u32,
     /// Bytes of memory that a workgroup may have.
     pub workgroup_bytes: u32,
+    /// Has an invocation 128 registers, where most have twice as many? On Intel's it has.
+    pub few_registers: bool,
     /// Is it a piece of hardware?
     pub real: bool,
 }
@@ -45,12 +47,20 @@ pub struct Features {
     pub matrix: Option<(u32, u32)>,
     /// A single token's layers are all one dispatch, where that passes a trial and is faster.
     pub layers: bool,
+    /// Less is asked for at once, as an invocation has 128 registers.
+    pub few_registers: bool,
 }
 
 impl Features {
     /// Nothing beyond WebGPU's least.
-    pub const PLAIN: Features =
-        Features { subgroup: None, dot4: false, f16: false, matrix: None, layers: false };
+    pub const PLAIN: Features = Features {
+        subgroup: None,
+        dot4: false,
+        f16: false,
+        matrix: None,
+        layers: false,
+        few_registers: false,
+    };
 
     /// What is used where nobody says otherwise.
     ///
@@ -65,6 +75,7 @@ impl Features {
             matrix: offers.matrix(),
             // A program that plays a GPU has only a few workgroups at work at the same time.
             layers: offers.real && offers.layers() && offers.dot4,
+            few_registers: offers.few_registers,
         }
     }
 
@@ -79,7 +90,7 @@ impl Features {
             word: word.into(),
             why: why.into(),
         };
-        let mut found = Features::PLAIN;
+        let mut found = Features { few_registers: offers.few_registers, ..Features::PLAIN };
         for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()) {
             match word {
                 "plain" => {}
@@ -123,6 +134,14 @@ impl Features {
     /// How few rows are multiplied by weights that lie in `format`: in f32 or in bytes.
     pub(crate) fn few(self, format: Format) -> Many {
         if self.dot4 && format.scaled() { Many::Int8 } else { Many::Float }
+    }
+
+    /// How a kernel for few rows shares its work out, as far as this device's registers go.
+    pub(crate) fn share(self, few: Few) -> Few {
+        match self.few_registers {
+            true => Few { at_once: few.at_once.min(Few::AT_ONCE_OF_FEW), ..few },
+            false => few,
+        }
     }
 
     /// How many rows are multiplied by weights that lie in `format`.
@@ -218,6 +237,7 @@ mod tests {
             matrices: vec![16],
             invocations: 1024,
             workgroup_bytes: 32768,
+            few_registers: false,
             real: true,
         }
     }
@@ -230,6 +250,10 @@ mod tests {
         assert_eq!(used.few(Format::Q4_0), Many::Int8);
         let used = Features { matrix: None, ..used };
         assert_eq!(used.many(Format::Q4_0), Many::Int8);
+        let head = Few::new(1, 1 << 18, 320);
+        assert_eq!(used.share(head), head);
+        let intel = Features::of(&Offers { few_registers: true, ..rich() });
+        assert!(intel.share(head).at_once < head.at_once);
         assert_eq!(used.many(Format::Bf16), Many::Half);
         assert_eq!(used.many(Format::F32), Many::Float, "f32 weights keep what they have");
         assert_eq!(Features::of(&Offers::default()), Features::PLAIN);

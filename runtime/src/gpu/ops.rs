@@ -123,7 +123,7 @@ impl MatOp {
         let matmul = Matmul { format: matrix.format(), output };
         let (features, pieces) = (device.features, matrix.layout.pieces());
         let reduce = features.reduce();
-        let few = Few::new(1, matrix.shards[0].rows, pieces);
+        let few = features.share(Few::new(1, matrix.shards[0].rows, pieces));
         let ways = [features.few(matrix.format()), features.many(matrix.format())];
         let kernels = match ways[0] {
             Many::Int8 => matmul.few_int8(few, reduce),
@@ -163,7 +163,8 @@ impl MatOp {
             let mut buffers: Vec<&dyn Bound> = vec![&shards[0].p, ends.pass];
             buffers.extend(prepared().bound().into_iter().chain(to.bound()));
             buffers.extend(matrix.shards[0].planes());
-            Op::new(device, &matmul.one_to_int8(Few::blocks(pieces), reduce), &buffers)
+            let few = features.share(Few::blocks(pieces));
+            Op::new(device, &matmul.one_to_int8(few, reduce), &buffers)
         });
         let prepare = ways.map(|way| {
             let form = way.prepare()?;
@@ -194,10 +195,10 @@ impl MatOp {
         let limits = device.device.limits();
         let to_int8 = self.one.is_some();
         let (shard, pieces) = (&matrix.shards[0], self.few.pieces);
-        let few = match to_int8 {
+        let few = device.features.share(match to_int8 {
             true => Few::blocks(pieces),
             false => Few::normed(shard.rows, pieces),
-        };
+        });
         let bytes = few.normed_bytes(matrix.format());
         if device.features.subgroup.is_none()
             || self.ways[0] != Many::Int8
@@ -239,7 +240,7 @@ impl MatOp {
         if !there {
             return None;
         }
-        let few = Few::best(shard.rows, self.few.pieces);
+        let few = device.features.share(Few::best(shard.rows, self.few.pieces));
         let workgroups = shard.rows.div_ceil(few.workgroup_rows());
         let best = device.storage("best", workgroups as u64 * 8);
         let mut buffers: Vec<&dyn Bound> = vec![&self.shards[0].p, ends.pass];

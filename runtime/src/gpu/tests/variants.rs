@@ -25,6 +25,13 @@ pub(super) fn told_to(adapter: &Adapter, words: &[&str]) -> Vec<Arc<Device>> {
     words.iter().filter_map(open).collect()
 }
 
+/// A device that is told that its invocations have few registers.
+fn of_few_registers(adapter: &Adapter) -> Arc<Device> {
+    let features = Features { dot4: true, few_registers: true, ..Features::PLAIN };
+    let options = DeviceOptions { features: Some(features), ..Default::default() };
+    adapter.open(&options).unwrap()
+}
+
 /// What blocks of 32 become: each value's nearest multiple of a 127th of the largest.
 fn in_bytes(x: &[f32], cols: usize) -> Vec<f32> {
     let block = |b: &[f32]| -> Vec<f32> {
@@ -71,7 +78,8 @@ fn compare_variant(got: &[f32], w: &[f32], x: &[f32], cols: usize, many: Many, w
 #[test]
 fn every_way_multiplies_as_the_oracle_does() {
     let Some(adapter) = adapter() else { return };
-    for device in told_to(&adapter, &["subgroup", "dot4", "subgroup,dot4", "f16", "matrix"]) {
+    let told = told_to(&adapter, &["subgroup", "dot4", "subgroup,dot4", "f16", "matrix"]);
+    for device in told.into_iter().chain([of_few_registers(&adapter)]) {
         let features = device.features;
         let floats = [DType::F32, DType::F16, DType::BF16];
         let blocks =
