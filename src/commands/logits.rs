@@ -32,7 +32,9 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
 
     let mut out = BufWriter::with_capacity(1 << 20, Output::create(&args.output)?);
     npy::header(&mut out, prompt.len(), vocab)?;
+    let mut bad = 0;
     session.append_all_logits(0, &prompt, |logits| -> Result<()> {
+        bad += logits.iter().filter(|x| !x.is_finite()).count();
         if interrupt::stopped() {
             return Err(RuntimeError::Cancelled.into());
         }
@@ -41,6 +43,11 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     out.flush().with_context(|| args.output.display().to_string())?;
     out.into_inner().map_err(|e| e.into_error())?.finish(&args.output)?;
     eprintln!("{}: float32 [{}, {vocab}]", args.output.display(), prompt.len());
+    if bad > 0 {
+        eprintln!(
+            "{bad} of them are no finite numbers: weights are damaged, or keys or values too large for an f16 cache (--kv f32 holds them)"
+        );
+    }
     Ok(())
 }
 
