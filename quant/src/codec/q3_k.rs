@@ -47,17 +47,15 @@ impl Q3Scales {
         })
     }
 
-    /// [`Q3Scales::unpack`] a word at a time, before 32 is taken off: byte `s` of the numbers, side by side,
-    /// is scale `s`.
+    /// The scales `8 · half ..`, before 32 is taken off: byte `i` is that of the `i`-th.
     #[inline(always)]
-    pub fn unpack_words(&self) -> [u64; 2] {
+    pub fn unpack_word(&self, half: usize) -> u64 {
         let [a, b, c]: [[u8; 4]; 3] = bytemuck::cast(self.0);
         let low = u64::from(u32::from_le_bytes(a)) | u64::from(u32::from_le_bytes(b)) << 32;
-        let high = u64::from(u32::from_le_bytes(c));
-        let (four, two) = (0x0F0F_0F0F_0F0F_0F0F, 0x0303_0303_0303_0303);
+        let high = u64::from(u32::from_le_bytes(c)) >> (4 * half);
         // Bits that are pushed over the edge of a byte are masked off.
-        let pair = |high: u64| (high | high >> 2 << 32) & two;
-        [low & four | pair(high) << 4, low >> 4 & four | pair(high >> 4) << 4]
+        let low = low >> (4 * half) & 0x0F0F_0F0F_0F0F_0F0F;
+        low | ((high | high >> 2 << 32) & 0x0303_0303_0303_0303) << 4
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
             let packed = Q3Scales(std::array::from_fn(|i| {
                 seed.wrapping_mul(97).wrapping_add((i as u8).wrapping_mul(41))
             }));
-            let words = packed.unpack_words().map(u64::to_le_bytes);
+            let words = [0, 1].map(|half| packed.unpack_word(half).to_le_bytes());
             let scales: Vec<i8> = words.as_flattened().iter().map(|&s| s as i8 - 32).collect();
             assert_eq!(scales, packed.unpack());
         }

@@ -44,7 +44,7 @@ impl<const BLOCK: usize> TwoBits<BLOCK> {
             };
             if Self::THREE {
                 let packed = p.add(Self::SCALES).cast::<Q3Scales>().read();
-                let scale = _mm_sub_ps(four(packed.unpack_words()[part]), _mm_set1_ps(32.0));
+                let scale = _mm_sub_ps(four(packed.unpack_word(part)), _mm_set1_ps(32.0));
                 return (_mm_mul_ps(scale, f16(Self::D)), _mm_setzero_ps());
             }
             let both = p.add(8 * part).cast::<u64>().read_unaligned();
