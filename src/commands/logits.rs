@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use runtime::chat::{ImageTokens, Part};
+use runtime::sampler::SamplingError;
 use runtime::{Model, Prompt, RuntimeError};
 use tempfile::NamedTempFile;
 
@@ -32,9 +33,13 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
 
     let mut out = BufWriter::with_capacity(1 << 20, Output::create(&args.output)?);
     npy::header(&mut out, prompt.len(), vocab)?;
-    let mut bad = 0;
+    let mut bad = None;
     session.append_all_logits(0, &prompt, |logits| -> Result<()> {
-        bad += logits.iter().filter(|x| !x.is_finite()).count();
+        if bad.is_none()
+            && let Some(at) = logits.iter().position(|x| !x.is_finite())
+        {
+            bad = Some(SamplingError::Logit { token: (at % vocab) as u32, value: logits[at] });
+        }
         if interrupt::stopped() {
             return Err(RuntimeError::Cancelled.into());
         }
@@ -43,10 +48,8 @@ pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     out.flush().with_context(|| args.output.display().to_string())?;
     out.into_inner().map_err(|e| e.into_error())?.finish(&args.output)?;
     eprintln!("{}: float32 [{}, {vocab}]", args.output.display(), prompt.len());
-    if bad > 0 {
-        eprintln!(
-            "{bad} of them are no finite numbers: weights are damaged, or keys or values too large for an f16 cache (--kv f32 holds them)"
-        );
+    if let Some(bad) = bad {
+        eprintln!("these are not all finite: {bad}");
     }
     Ok(())
 }

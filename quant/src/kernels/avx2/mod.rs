@@ -25,7 +25,7 @@ mod strip;
 
 use dot::{Dot, Evex, Maddubs, Vex};
 use iq4::{IQ4NL, IQ4XS};
-use q2_k::{Q2K, Q3K};
+pub(super) use q2_k::{Q2K, Q3K, TwoBits};
 use q4_0::Q4_0;
 use q4_1::Q4_1;
 use q4_k::{Q4K, Q5K};

@@ -10,27 +10,31 @@ use crate::codec::Q3Scales;
 use crate::kernels::panel::Shape;
 
 /// Values q · d + m.
-pub(super) type Q2K = TwoBits<84>;
+pub(in crate::kernels) type Q2K = TwoBits<84>;
 /// Values (q - 4) · d.
-pub(super) type Q3K = TwoBits<110>;
+pub(in crate::kernels) type Q3K = TwoBits<110>;
 
 /// 84 bytes: 16 of scales and minimums, 64 of bits, `d`, `dmin`. 110 bytes: 32 of third bits, 64 of bits, the
-/// packed scales, `d`.
-pub(super) struct TwoBits<const BLOCK: usize>;
+/// packed scales, `d`. AVX-512 reads them as this says, 64 bytes at a time.
+pub(in crate::kernels) struct TwoBits<const BLOCK: usize>;
 
 impl<const BLOCK: usize> TwoBits<BLOCK> {
-    const THREE: bool = BLOCK == 110;
+    pub(in crate::kernels) const THREE: bool = BLOCK == 110;
     /// Where fields begin, in a block.
-    const QUANTS: usize = if Self::THREE { 32 } else { 16 };
-    const SCALES: usize = if Self::THREE { 96 } else { 0 };
-    const D: usize = if Self::THREE { 108 } else { 80 };
+    pub(in crate::kernels) const QUANTS: usize = if Self::THREE { 32 } else { 16 };
+    pub(in crate::kernels) const SCALES: usize = if Self::THREE { 96 } else { 0 };
+    pub(in crate::kernels) const D: usize = if Self::THREE { 108 } else { 80 };
 
     /// The scales of the sub-blocks `8 · part + 2i + odd`, for `i` = 0..4, and their minimums (what is added).
     ///
     /// # Safety
     /// AVX2 and F16C; a block must be readable at `p`.
     #[inline(always)]
-    unsafe fn scales_of(p: *const u8, part: usize, odd: usize) -> (__m128, __m128) {
+    pub(in crate::kernels) unsafe fn scales_of(
+        p: *const u8,
+        part: usize,
+        odd: usize,
+    ) -> (__m128, __m128) {
         // SAFETY: the caller's promise.
         unsafe {
             // Every other byte.

@@ -25,7 +25,6 @@ mod strip;
 mod words;
 
 pub(super) use iq4::{IQ4NL, IQ4XS};
-pub(super) use q2_k::{Q2K, Q3K};
 pub(super) use q4_0::Q4_0;
 pub(super) use q4_1::Q4_1;
 pub(super) use q4_k::{Q4K, Q5K};
@@ -35,6 +34,7 @@ pub(super) use q8_0::Q8_0;
 
 pub(super) use strip::Strip;
 
+pub(super) use super::avx2::{Q2K, Q3K};
 use super::panel::Shape;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;

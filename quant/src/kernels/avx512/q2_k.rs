@@ -6,56 +6,8 @@ use std::arch::x86_64::*;
 use super::decode::{Lanes, Step};
 use super::strip::{At, Group, Strip, dwords, scales, transpose};
 use crate::DType;
-use crate::codec::Q3Scales;
+use crate::kernels::avx2::TwoBits;
 use crate::kernels::panel::Shape;
-
-/// Values q · d + m.
-pub(in crate::kernels) type Q2K = TwoBits<84>;
-/// Values (q - 4) · d.
-pub(in crate::kernels) type Q3K = TwoBits<110>;
-
-/// 84 bytes: 16 of scales and minimums, 64 of bits, `d`, `dmin`. 110 bytes: 32 of third bits, 64 of bits, the
-/// packed scales, `d`.
-pub(in crate::kernels) struct TwoBits<const BLOCK: usize>;
-
-impl<const BLOCK: usize> TwoBits<BLOCK> {
-    const THREE: bool = BLOCK == 110;
-    /// Where fields begin, in a block.
-    const QUANTS: usize = if Self::THREE { 32 } else { 16 };
-    const SCALES: usize = if Self::THREE { 96 } else { 0 };
-    const D: usize = if Self::THREE { 108 } else { 80 };
-
-    /// The scales of the sub-blocks `8 · part + 2i + odd`, for `i` = 0..4, and their minimums (what is added).
-    ///
-    /// # Safety
-    /// A block must be readable at `p`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn scales_of(p: *const u8, part: usize, odd: usize) -> (__m128, __m128) {
-        // Every other byte.
-        let four = |bytes: u64| {
-            let bytes = bytes >> (8 * odd) & 0x00FF_00FF_00FF_00FF;
-            _mm_cvtepi32_ps(_mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytes as i64)))
-        };
-        let f16 = |at: usize| {
-            // SAFETY: the caller gives a block.
-            let half = unsafe { p.add(at).cast::<u16>().read_unaligned() };
-            _mm_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(half))))
-        };
-        if Self::THREE {
-            // SAFETY: the caller gives a block.
-            let packed = unsafe { p.add(Self::SCALES).cast::<Q3Scales>().read() };
-            let scale = _mm_sub_ps(four(packed.unpack_word(part)), _mm_set1_ps(32.0));
-            (_mm_mul_ps(scale, f16(Self::D)), _mm_setzero_ps())
-        } else {
-            // SAFETY: the caller gives a block.
-            let both = unsafe { p.add(8 * part).cast::<u64>().read_unaligned() };
-            let (scale, min) = (both & 0x0F0F_0F0F_0F0F_0F0F, both >> 4 & 0x0F0F_0F0F_0F0F_0F0F);
-            let min = _mm_mul_ps(four(min), f16(Self::D + 2));
-            (_mm_mul_ps(four(scale), f16(Self::D)), _mm_xor_ps(min, _mm_set1_ps(-0.0)))
-        }
-    }
-}
 
 /// Dword `4l + b` is dword `l`, shifted for block `b`.
 const SPREAD: [i32; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
