@@ -31,6 +31,17 @@ pub struct BlockQ3K {
 
 const _: () = assert!(size_of::<BlockQ3K>() == 110 && align_of::<BlockQ3K>() == 1);
 
+impl BlockQ3K {
+    /// Weight `i` of 256 before it is scaled, -4..4.
+    #[inline]
+    pub fn quant(&self, i: usize) -> i8 {
+        let (half, j) = (i / 128, i % 128);
+        let low = self.qs[half * 32 + j % 32] >> (j / 32 * 2) & 3;
+        let high = self.hmask[j % 32] >> (half * 4 + j / 32) & 1;
+        (low | high << 2) as i8 - 4
+    }
+}
+
 /// The 16 scales of a block, 6 bits each.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(transparent)]
@@ -65,11 +76,7 @@ pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
         let d = f16::from_le_bytes(b.d).to_f32();
         let scales = b.scales.unpack();
         for (i, o) in o.iter_mut().enumerate() {
-            let (half, j) = (i / 128, i % 128);
-            let low = b.qs[half * 32 + j % 32] >> (j / 32 * 2) & 3;
-            let high = b.hmask[j % 32] >> (half * 4 + j / 32) & 1;
-            let q = (low | high << 2) as i8 - 4;
-            *o = d * f32::from(scales[i / 16]) * f32::from(q);
+            *o = d * f32::from(scales[i / 16]) * f32::from(b.quant(i));
         }
     }
 }

@@ -31,6 +31,15 @@ pub struct BlockQ4K {
 
 const _: () = assert!(size_of::<BlockQ4K>() == 144 && align_of::<BlockQ4K>() == 1);
 
+impl BlockQ4K {
+    /// Weight `i` of 256 before it is scaled, 0..16.
+    #[inline]
+    pub fn quant(&self, i: usize) -> u8 {
+        let (s, j) = (i / QK, i % QK);
+        self.qs[s / 2 * QK + j] >> (s % 2 * 4) & 15
+    }
+}
+
 pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
     let blocks = bytemuck::cast_slice::<u8, BlockQ4K>(bytes);
     for (b, o) in blocks.iter().zip(out.chunks_exact_mut(QK_K)) {
@@ -39,9 +48,8 @@ pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
         let (scales, mins) = b.scales.unpack();
         for (s, o) in o.chunks_exact_mut(QK).enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            let nibbles = b.qs[s / 2 * QK..][..QK].iter().map(|q| q >> (s % 2 * 4) & 15);
-            for (o, q) in o.iter_mut().zip(nibbles) {
-                *o = scale * f32::from(q) - min;
+            for (j, o) in o.iter_mut().enumerate() {
+                *o = scale * f32::from(b.quant(s * QK + j)) - min;
             }
         }
     }

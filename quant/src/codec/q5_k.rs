@@ -34,6 +34,16 @@ pub struct BlockQ5K {
 
 const _: () = assert!(size_of::<BlockQ5K>() == 176 && align_of::<BlockQ5K>() == 1);
 
+impl BlockQ5K {
+    /// Weight `i` of 256 before it is scaled, 0..32.
+    #[inline]
+    pub fn quant(&self, i: usize) -> u8 {
+        let (s, j) = (i / QK, i % QK);
+        let low = self.qs[s / 2 * QK + j] >> (s % 2 * 4) & 15;
+        low | (self.qh[j] >> s & 1) << 4
+    }
+}
+
 pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
     let blocks = bytemuck::cast_slice::<u8, BlockQ5K>(bytes);
     for (b, o) in blocks.iter().zip(out.chunks_exact_mut(QK_K)) {
@@ -42,10 +52,8 @@ pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
         let (scales, mins) = b.scales.unpack();
         for (s, o) in o.chunks_exact_mut(QK).enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            let low = b.qs[s / 2 * QK..][..QK].iter().map(|q| q >> (s % 2 * 4) & 15);
-            let high = b.qh.iter().map(|h| (h >> s & 1) << 4);
-            for (o, (l, h)) in o.iter_mut().zip(low.zip(high)) {
-                *o = scale * f32::from(l | h) - min;
+            for (j, o) in o.iter_mut().enumerate() {
+                *o = scale * f32::from(b.quant(s * QK + j)) - min;
             }
         }
     }

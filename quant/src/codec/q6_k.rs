@@ -31,16 +31,23 @@ pub struct BlockQ6K {
 
 const _: () = assert!(size_of::<BlockQ6K>() == 210 && align_of::<BlockQ6K>() == 1);
 
+impl BlockQ6K {
+    /// Weight `i` of 256 before it is scaled, -32..32.
+    #[inline]
+    pub fn quant(&self, i: usize) -> i8 {
+        let (half, j) = (i / 128, i % 128);
+        let low = self.ql[half * 64 + j % 64] >> (j / 64 * 4) & 15;
+        let high = self.qh[half * 32 + j % 32] >> (j / 32 * 2) & 3;
+        (low | high << 4) as i8 - 32
+    }
+}
+
 pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
     let blocks = bytemuck::cast_slice::<u8, BlockQ6K>(bytes);
     for (b, o) in blocks.iter().zip(out.chunks_exact_mut(QK_K)) {
         let d = f16::from_le_bytes(b.d).to_f32();
         for (i, o) in o.iter_mut().enumerate() {
-            let (half, j) = (i / 128, i % 128);
-            let low = b.ql[half * 64 + j % 64] >> (j / 64 * 4) & 15;
-            let high = b.qh[half * 32 + j % 32] >> (j / 32 * 2) & 3;
-            let q = (low | high << 4) as i8 - 32;
-            *o = d * f32::from(b.scales[i / 16]) * f32::from(q);
+            *o = d * f32::from(b.scales[i / 16]) * f32::from(b.quant(i));
         }
     }
 }

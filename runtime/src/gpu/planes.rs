@@ -144,10 +144,7 @@ impl RowLayout {
             (DType::Q3_K, Format::KBytes) => {
                 for (k, b) in cast_slice::<u8, BlockQ3K>(row).iter().enumerate() {
                     for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
-                        let (half, j) = (i / 128, i % 128);
-                        let low = b.qs[half * 32 + j % 32] >> (j / 32 * 2) & 3;
-                        let high = b.hmask[j % 32] >> (half * 4 + j / 32) & 1;
-                        *out = (low | high << 2).wrapping_sub(4);
+                        *out = b.quant(i) as u8;
                     }
                     let of = b.scales.unpack();
                     let pair = |s: usize| u16::from_le_bytes([of[s] as u8, 0]);
@@ -157,10 +154,8 @@ impl RowLayout {
             (DType::Q4_K, Format::Q4K) => {
                 for (k, b) in cast_slice::<u8, BlockQ4K>(row).iter().enumerate() {
                     for (s, out) in pieces[k * 128..][..128].chunks_exact_mut(16).enumerate() {
-                        let sub = &b.qs[s / 2 * QK..][..QK];
-                        let nibble = |j: usize| sub[j] >> (s % 2 * 4) & 15;
                         for (j, out) in out.iter_mut().enumerate() {
-                            *out = nibble(j) | nibble(j + 16) << 4;
+                            *out = b.quant(s * QK + j) | b.quant(s * QK + j + 16) << 4;
                         }
                     }
                     let (of, mins) = b.scales.unpack();
@@ -171,8 +166,7 @@ impl RowLayout {
             (DType::Q4_K, Format::KBytes) => {
                 for (k, b) in cast_slice::<u8, BlockQ4K>(row).iter().enumerate() {
                     for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
-                        let s = i / QK;
-                        *out = b.qs[s / 2 * QK + i % QK] >> (s % 2 * 4) & 15;
+                        *out = b.quant(i);
                     }
                     let scales = &mut scales[k * 18..][..18];
                     scales_of_k(scales, b.d, b.dmin, pairs_of_32(&b.scales));
@@ -181,9 +175,7 @@ impl RowLayout {
             (DType::Q5_K, Format::KBytes) => {
                 for (k, b) in cast_slice::<u8, BlockQ5K>(row).iter().enumerate() {
                     for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
-                        let (s, j) = (i / QK, i % QK);
-                        let low = b.qs[s / 2 * QK + j] >> (s % 2 * 4) & 15;
-                        *out = low | (b.qh[j] >> s & 1) << 4;
+                        *out = b.quant(i);
                     }
                     let scales = &mut scales[k * 18..][..18];
                     scales_of_k(scales, b.d, b.dmin, pairs_of_32(&b.scales));
@@ -192,10 +184,7 @@ impl RowLayout {
             (DType::Q6_K, Format::KBytes) => {
                 for (k, b) in cast_slice::<u8, BlockQ6K>(row).iter().enumerate() {
                     for (i, out) in pieces[k * QK_K..][..QK_K].iter_mut().enumerate() {
-                        let (half, j) = (i / 128, i % 128);
-                        let low = b.ql[half * 64 + j % 64] >> (j / 64 * 4) & 15;
-                        let high = b.qh[half * 32 + j % 32] >> (j / 32 * 2) & 3;
-                        *out = (low | high << 4).wrapping_sub(32);
+                        *out = b.quant(i) as u8;
                     }
                     let pair = |s: usize| u16::from_le_bytes([b.scales[s] as u8, 0]);
                     scales_of_k(&mut scales[k * 18..][..18], b.d, [0; 2], pair);
