@@ -14,10 +14,13 @@ pub(super) fn second_level() -> usize {
 /// (benches/README.md).
 pub(super) fn has_many_streams() -> bool {
     static MANY: OnceLock<bool> = OnceLock::new();
-    *MANY.get_or_init(|| {
-        let r = __cpuid(0);
-        [r.ebx, r.edx, r.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
-    })
+    *MANY.get_or_init(|| made_by(b"GenuineIntel"))
+}
+
+/// Is this the name that the CPU gives its maker?
+pub(super) fn made_by(name: &[u8; 12]) -> bool {
+    let r = __cpuid(0);
+    [r.ebx, r.edx, r.ecx].map(u32::to_le_bytes).as_flattened() == name
 }
 
 /// From the leaves that describe each cache (Intel's SDM, "Deterministic Cache Parameters"; AMD has the

@@ -87,6 +87,10 @@ macro_rules! token {
 
 #[cfg(target_arch = "x86_64")]
 mod tokens {
+    use std::arch::x86_64::__cpuid;
+
+    use crate::kernels::cache::made_by;
+
     token!(
         /// Proof of AVX2, FMA and F16C.
         Avx2, is_x86_feature_detected, ["avx2", "fma", "f16c"]
@@ -108,12 +112,16 @@ mod tokens {
         /// The token, if this CPU (and its operating system) has the features.
         pub fn new() -> Option<Self> {
             Avx2::new()?;
+            AvxVnni::all().next()
+        }
+
+        /// Those of both encodings, as far as this CPU has them.
+        pub(in crate::kernels) fn all() -> impl Iterator<Item = Self> {
+            let vex = is_x86_feature_detected!("avxvnni");
             let evex =
                 is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
-            match is_x86_feature_detected!("avxvnni") {
-                true => Some(AvxVnni(Encoding::Vex)),
-                false => evex.then_some(AvxVnni(Encoding::Evex)),
-            }
+            let all = [(vex, Encoding::Vex), (evex, Encoding::Evex)];
+            all.into_iter().filter(|(there, _)| *there).map(|(_, encoding)| AvxVnni(encoding))
         }
 
         pub(in crate::kernels) fn encoding(self) -> Encoding {
@@ -121,12 +129,55 @@ mod tokens {
         }
     }
 
-    token!(
-        /// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of AVX2, FMA and F16C).
-        Avx512Vnni,
-        is_x86_feature_detected,
-        ["avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]
-    );
+    /// How many strips of rows a tile of many tokens has.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(in crate::kernels) enum Tiling {
+        /// One, and as many tokens as the registers hold: the fewest instructions.
+        OneStrip,
+        /// Two, which share what is read of the tokens: the fewest reads.
+        TwoStrips,
+    }
+
+    impl Tiling {
+        /// What suits this CPU. Zen 5 multiplies 512 bits twice a cycle and reads them no more often than that, so
+        /// that reads are what its tiles wait for; Zen 4 multiplies once, and Intel's cores wait for instructions.
+        fn detect() -> Self {
+            // AMD's Processor Programming References: the family is the sum of two fields of CPUID 1.
+            let signature = __cpuid(1).eax;
+            let family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+            match made_by(b"AuthenticAMD") && family >= 0x1A {
+                true => Tiling::TwoStrips,
+                false => Tiling::OneStrip,
+            }
+        }
+    }
+
+    /// Proof of AVX-512 F, BW, DQ, VL and VNNI (and of AVX2, FMA and F16C), with the tiling that suits this CPU.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Avx512Vnni(Tiling);
+
+    impl Avx512Vnni {
+        /// The token, if this CPU (and its operating system) has the features.
+        pub fn new() -> Option<Self> {
+            Avx2::new()?;
+            let there = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            there.then(|| Avx512Vnni(Tiling::detect()))
+        }
+
+        pub(in crate::kernels) fn tiling(self) -> Tiling {
+            self.0
+        }
+
+        /// The same with another tiling: every CPU runs both.
+        #[cfg(test)]
+        pub(in crate::kernels) fn with_tiling(self, tiling: Tiling) -> Self {
+            Avx512Vnni(tiling)
+        }
+    }
 
     /// Proof of AMX with BF16 that this process may use, and of AVX-512 BF16 and VBMI besides
     /// [`Avx512Vnni`].

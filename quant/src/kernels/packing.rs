@@ -153,7 +153,7 @@ impl Active {
             #[cfg(target_arch = "x86_64")]
             Active::AmxBf16(_) => Some(super::amx::TILE),
             #[cfg(target_arch = "x86_64")]
-            Active::Avx512Vnni(_) => Some(super::avx512::TILE),
+            Active::Avx512Vnni(isa) => Some(isa.tile()),
             #[cfg(target_arch = "x86_64")]
             Active::AvxVnni(_) | Active::Avx2(_) => Some(super::avx2::TILE),
             _ => None,

@@ -67,7 +67,8 @@ impl At {
 /// One call of a tile kernel.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    /// `groups` groups of 16 rows, on a 64-byte boundary.
+    /// `groups` groups of 16 rows, on a 64-byte boundary; where there are more `rows`, those of the next 16
+    /// lie after them.
     pub(super) panel: *const u8,
     /// `groups` groups of as many tokens as the tile has.
     pub(super) pack: *const u8,
@@ -78,7 +79,7 @@ pub(super) struct Tile {
     pub(super) y: *mut f32,
     /// From one token's results to the next's.
     pub(super) ld: usize,
-    /// Rows that there are: 1 to 16.
+    /// Rows that there are: 1 to 16 for each strip of the kernel's tiles.
     pub(super) rows: usize,
     /// Is `y` to be set, rather than added to?
     pub(super) first: bool,
@@ -94,6 +95,8 @@ pub(super) struct Sweep {
     pub(super) block_bytes: usize,
     /// The most tokens of a tile.
     pub(super) tokens: usize,
+    /// The most strips of a tile.
+    pub(super) strips: usize,
 }
 
 /// Multiplies everything that `job` asks for. `unpack(at, groups, panel)` unpacks the first `groups`
@@ -107,7 +110,7 @@ pub(super) fn sweep(
 ) {
     let Job { w, rows, x, y, ld } = job;
     let rows0 = rows.start;
-    let Sweep { shape, block_len, block_bytes, tokens: most } = kernel;
+    let Sweep { shape, block_len, block_bytes, tokens: most, strips: of_tile } = kernel;
     assert_eq!(w.row_bytes(), x.cols / block_len * block_bytes);
     let token_bytes = x.cols / shape.group * shape.pack_bytes(1);
     let batches = tiles(x.n, if x.packed.is_some() { x.n } else { BATCH });
@@ -132,7 +135,7 @@ pub(super) fn sweep(
             let (c0, cols) = (piece_cols.start * piece, piece_cols.len() * piece);
             let groups = cols / shape.group;
             let panel_bytes = groups * shape.panel_bytes(ROWS);
-            let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8);
+            let strips = (PANELS / panel_bytes).min(n / 32).clamp(1, 8).next_multiple_of(of_tile);
             let panels = scratch.panel.at_least(strips * panel_bytes);
             let (from, len) = (c0 / block_len * block_bytes, cols / block_len * block_bytes);
             for s0 in rows.clone().step_by(ROWS * strips) {
@@ -152,8 +155,9 @@ pub(super) fn sweep(
                     let (t0, tokens) = (of.start, of.len());
                     let at = t0 * token_bytes + c0 / shape.group * shape.pack_bytes(tokens);
                     let pack = pack[at..][..groups * shape.pack_bytes(tokens)].as_ptr();
-                    for (r0, panel) in (s0..end).step_by(ROWS).zip(panels.chunks(panel_bytes)) {
-                        let rows = ROWS.min(end - r0);
+                    let (height, bytes) = (of_tile * ROWS, of_tile * panel_bytes);
+                    for (r0, panel) in (s0..end).step_by(height).zip(panels.chunks(bytes)) {
+                        let rows = height.min(end - r0);
                         let y = &mut y[(n0 + t0) * ld + (r0 - rows0)..];
                         let y = &mut y[..(tokens - 1) * ld + rows];
                         let (panel, y) = (panel.as_ptr(), y.as_mut_ptr());
@@ -176,4 +180,59 @@ fn most_cols(n: usize, shape: Shape) -> usize {
     let bytes = (PACKS * cache::second_level() as f32) as usize;
     let cols = bytes / (n * shape.pack_bytes(1)) * shape.group;
     if cols < FEW { COLS } else { cols.min(COLS) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::kernels::isa::{Active, Tiling};
+    use crate::kernels::{Avx512Vnni, AvxVnni, Kernels, Rows};
+
+    /// `y` of `n` tokens, after a column that must stay as it is.
+    fn multiply(kernels: Kernels, w: Matrix<'_>, n: usize) -> Vec<u32> {
+        let (rows, cols) = (w.rows(), w.cols());
+        let mut state = 1u32;
+        let x: Vec<f32> = (0..n * cols)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state as i32 as f32 / 2147483648.0
+            })
+            .collect();
+        let (mut q, mut scale) = (vec![0; n * cols], vec![0.0; n * cols / QK]);
+        let mut sum = vec![0; n * cols / QK];
+        kernels.quantize(&x, &mut q, &mut scale, &mut sum);
+        let x = Rows { n, cols, q: &q, scale: &scale, sum: &sum, ..Rows::default() };
+        let mut y = vec![7.0; n * (rows + 1)];
+        kernels.matmul(w, 0..rows, x, &mut y, rows + 1, &mut Scratch::default());
+        assert!(y.chunks(rows + 1).all(|y| y[rows] == 7.0 && y[..rows].iter().any(|&y| y != 7.0)));
+        y.into_iter().map(f32::to_bits).collect()
+    }
+
+    /// What depends on the CPU's make, with the same bits, wherever it runs: strips of a tile, and the
+    /// encoding of products.
+    #[test]
+    fn forms_of_a_set_agree() {
+        let mut sets = vec![];
+        if let Some(isa) = Avx512Vnni::new() {
+            let tilings = [Tiling::OneStrip, Tiling::TwoStrips];
+            sets.push(tilings.map(|t| Active::Avx512Vnni(isa.with_tiling(t))).to_vec());
+        }
+        sets.push(AvxVnni::all().map(Active::AvxVnni).collect());
+        for (rows, cols) in [(1, 256), (16, 256), (17, 512), (31, 256), (32, 1024), (70, 8448)] {
+            for dtype in DType::ALL.into_iter().filter(|d| !d.is_float()) {
+                let bytes = rows * dtype.row_bytes(cols).expect("whole blocks");
+                // Below 0x40 in every byte: scales are small and finite.
+                let data: Vec<u8> = (0..bytes).map(|i| (i * i % 251) as u8 & 0x3F).collect();
+                let w = Matrix::new(dtype, rows, cols, &data).expect("sizes fit");
+                for n in [9, 13, 25, 66] {
+                    for set in &sets {
+                        let mut of = set.iter().map(|&active| multiply(Kernels { active }, w, n));
+                        let first = of.next();
+                        assert!(of.all(|y| Some(y) == first), "{set:?} {dtype} {rows}x{cols} {n}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
         block_len: F::BLOCK_LEN,
         block_bytes: F::BLOCK_BYTES,
         tokens: TOKENS,
+        strips: 1,
     };
     sweep(
         kernel,

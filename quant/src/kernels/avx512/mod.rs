@@ -61,10 +61,12 @@ macro_rules! with_format {
 }
 pub(super) use with_format;
 
-/// The most tokens of a tile, and up to how many are not multiplied in tiles.
-pub(super) const TILE: (usize, usize) = (prefill::TOKENS, direct::TOKENS);
-
 impl Avx512Vnni {
+    /// The most tokens of a tile, and up to how many are not multiplied in tiles.
+    pub(super) fn tile(self) -> (usize, usize) {
+        (prefill::tokens(self.tiling()), direct::TOKENS)
+    }
+
     pub(super) fn quantize(self, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [i32]) {
         // SAFETY: the token proves the features.
         unsafe { quantize::quantize(x, q, scale, sum) }
@@ -106,7 +108,7 @@ impl Avx512Vnni {
             match job.x.n {
                 1 => decode::matmul::<F>(job, scratch),
                 2..=direct::TOKENS => direct::matmul::<F>(job, scratch),
-                _ => prefill::matmul::<F>(job, scratch),
+                _ => prefill::matmul::<F>(self.tiling(), job, scratch),
             }
         }
     }
