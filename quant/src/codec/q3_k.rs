@@ -57,17 +57,6 @@ impl Q3Scales {
             (low | high << 4) as i8 - 32
         })
     }
-
-    /// The scales `8 · half ..`, before 32 is taken off: byte `i` is that of the `i`-th.
-    #[inline(always)]
-    pub fn unpack_word(&self, half: usize) -> u64 {
-        let [a, b, c]: [[u8; 4]; 3] = bytemuck::cast(self.0);
-        let low = u64::from(u32::from_le_bytes(a)) | u64::from(u32::from_le_bytes(b)) << 32;
-        let high = u64::from(u32::from_le_bytes(c)) >> (4 * half);
-        // Bits that are pushed over the edge of a byte are masked off.
-        let low = low >> (4 * half) & 0x0F0F_0F0F_0F0F_0F0F;
-        low | ((high | high >> 2 << 32) & 0x0303_0303_0303_0303) << 4
-    }
 }
 
 pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
@@ -77,23 +66,6 @@ pub(super) fn decode(bytes: &[u8], out: &mut [f32]) {
         let scales = b.scales.unpack();
         for (i, o) in o.iter_mut().enumerate() {
             *o = d * f32::from(scales[i / 16]) * f32::from(b.quant(i));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_the_bytes() {
-        for seed in 0..100u8 {
-            let packed = Q3Scales(std::array::from_fn(|i| {
-                seed.wrapping_mul(97).wrapping_add((i as u8).wrapping_mul(41))
-            }));
-            let words = [0, 1].map(|half| packed.unpack_word(half).to_le_bytes());
-            let scales: Vec<i8> = words.as_flattened().iter().map(|&s| s as i8 - 32).collect();
-            assert_eq!(scales, packed.unpack());
         }
     }
 }

@@ -53,6 +53,8 @@ mod panel;
 mod prefetch;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
+mod sixteens;
+#[cfg(target_arch = "x86_64")]
 mod streams;
 #[cfg(target_arch = "x86_64")]
 mod sweep;

@@ -30,8 +30,6 @@ pub(super) struct Step {
 
 /// A format that can be read four blocks of 32 at a time.
 pub(super) trait Lanes: Strip {
-    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::scales_hi`])?
-    const HALVES: bool = false;
     /// Bytes that are read together.
     const BYTES: usize;
     /// Steps in those bytes.
@@ -42,17 +40,6 @@ pub(super) trait Lanes: Strip {
     /// # Safety
     /// AVX2 and F16C; `BYTES` bytes must be readable at `p`.
     unsafe fn step(p: *const u8, part: usize) -> Step;
-
-    /// With `HALVES`: the four scales of the weights 16..32, and their minimums; `Step::d` and `Step::m` are
-    /// then those of 0..16 alone.
-    ///
-    /// # Safety
-    /// See [`Lanes::step`].
-    #[inline(always)]
-    unsafe fn scales_hi(_p: *const u8, _part: usize) -> (__m128, __m128) {
-        // SAFETY: the caller has AVX2.
-        unsafe { (_mm_setzero_ps(), _mm_setzero_ps()) }
-    }
 }
 
 /// The f16 scales of four blocks as f32.
@@ -72,17 +59,11 @@ pub(super) unsafe fn halves(half: impl Fn(usize) -> u16) -> __m128 {
 pub(super) struct Acts {
     /// `[pair][lo, hi][block of the pair]`
     q: [[[[i8; 16]; 2]; 2]; 2],
-    /// `[pair][block of the pair]`: `-offset · Σ`, and three zeros; with `HALVES`, Σ is that of the
-    /// weights 0..16.
+    /// `[pair][block of the pair]`: `-offset · Σ`, and three zeros.
     init: [[[i32; 4]; 2]; 2],
     scale: [f32; STEP],
-    /// scale · Σ of each block; with `HALVES`, of its weights 0..16.
+    /// scale · Σ of each block.
     minsum: [f32; STEP],
-    /// With `HALVES`, like `minsum` for the weights 16..32.
-    minsum_hi: [f32; STEP],
-    unused: [u8; 16],
-    /// With `HALVES`, like `init` for the weights 16..32.
-    init_hi: [[[i32; 4]; 2]; 2],
 }
 
 /// # Safety
@@ -181,31 +162,11 @@ unsafe fn step<D: Dot, F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) 
         let w = F::step(p, part);
         let scale = _mm_load_ps(x.scale.as_ptr());
         let (mut first, mut second, mut mins) = acc;
-        if F::HALVES {
-            let (d, m) = F::scales_hi(p, part);
-            let (lo, hi) = (_mm_mul_ps(w.d, scale), _mm_mul_ps(d, scale));
-            if F::SHAPE.mins {
-                mins = _mm_fmadd_ps(m, _mm_load_ps(x.minsum_hi.as_ptr()), mins);
-            }
-            let [a, b] = [
-                half::<D, F>(w.q[0].0, &x.q[0][0], &x.init[0]),
-                half::<D, F>(w.q[1].0, &x.q[1][0], &x.init[1]),
-            ];
-            first = _mm256_fmadd_ps(a, spread::<0>(lo), first);
-            second = _mm256_fmadd_ps(b, spread::<2>(lo), second);
-            let [a, b] = [
-                half::<D, F>(w.q[0].1, &x.q[0][1], &x.init_hi[0]),
-                half::<D, F>(w.q[1].1, &x.q[1][1], &x.init_hi[1]),
-            ];
-            first = _mm256_fmadd_ps(a, spread::<0>(hi), first);
-            second = _mm256_fmadd_ps(b, spread::<2>(hi), second);
-        } else {
-            let scale = _mm_mul_ps(w.d, scale);
-            let a = pair::<D, F>(w.q[0], &x.q[0], &x.init[0]);
-            let b = pair::<D, F>(w.q[1], &x.q[1], &x.init[1]);
-            first = _mm256_fmadd_ps(a, spread::<0>(scale), first);
-            second = _mm256_fmadd_ps(b, spread::<2>(scale), second);
-        }
+        let scale = _mm_mul_ps(w.d, scale);
+        let a = pair::<D, F>(w.q[0], &x.q[0], &x.init[0]);
+        let b = pair::<D, F>(w.q[1], &x.q[1], &x.init[1]);
+        first = _mm256_fmadd_ps(a, spread::<0>(scale), first);
+        second = _mm256_fmadd_ps(b, spread::<2>(scale), second);
         if F::SHAPE.mins {
             mins = _mm_fmadd_ps(w.m, _mm_load_ps(x.minsum.as_ptr()), mins);
         }
@@ -220,18 +181,6 @@ unsafe fn spread<const B: i32>(v: __m128) -> __m256 {
     unsafe {
         let lanes = _mm256_setr_epi32(B, B, B, B, B + 1, B + 1, B + 1, B + 1);
         _mm256_permutevar8x32_ps(_mm256_castps128_ps256(v), lanes)
-    }
-}
-
-/// The sums of half of two blocks, each in the four parts of a lane.
-#[inline(always)]
-unsafe fn half<D: Dot, F: Lanes>(q: __m256i, x: &[[i8; 16]; 2], init: &[[i32; 4]; 2]) -> __m256 {
-    // SAFETY: as in `step`.
-    unsafe {
-        let init = || _mm256_load_si256(init.as_ptr().cast());
-        let s = D::start(F::MAX, 0, init);
-        let s = D::add(F::MAX, s, D::weights(F::MAX, q), _mm256_load_si256(x.as_ptr().cast()));
-        _mm256_cvtepi32_ps(D::finish(F::MAX, s, init))
     }
 }
 
@@ -269,21 +218,14 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             init: [[[0; 4]; 2]; 2],
             scale: [0.0; STEP],
             minsum: [0.0; STEP],
-            minsum_hi: [0.0; STEP],
-            unused: [0; 16],
-            init_hi: [[[0; 4]; 2]; 2],
         };
         for i in 0..STEP.min(blocks - s * STEP) {
             let b = s * STEP + i;
             a.q[i / 2][0][i % 2] = halves[2 * b];
             a.q[i / 2][1][i % 2] = halves[2 * b + 1];
-            let sum_hi =
-                if F::HALVES { halves[2 * b + 1].iter().map(|&q| i32::from(q)).sum() } else { 0 };
-            a.init[i / 2][i % 2][0] = -F::SHAPE.offset * (x.sum[b] - sum_hi);
-            a.init_hi[i / 2][i % 2][0] = -F::SHAPE.offset * sum_hi;
+            a.init[i / 2][i % 2][0] = -F::SHAPE.offset * x.sum[b];
             a.scale[i] = x.scale[b];
-            a.minsum[i] = x.scale[b] * (x.sum[b] - sum_hi) as f32;
-            a.minsum_hi[i] = x.scale[b] * sum_hi as f32;
+            a.minsum[i] = x.scale[b] * x.sum[b] as f32;
         }
         // SAFETY: `out` has room for `steps`, on 64-byte boundaries.
         unsafe { out.add(s).write(a) };

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use super::decode::{self, Lanes};
 use super::direct::{self, Strips};
 use super::prefill;
+use super::sixteens::{self, Sixteens};
 use super::strip::Strip;
 use crate::kernels::sweep::Tile;
 use crate::kernels::{Job, Scratch};
@@ -42,6 +43,9 @@ pub(super) trait Dot: Copy {
     /// [`decode::rows`], compiled with the features.
     unsafe fn decode<F: Lanes>(job: Job<'_>, scratch: &mut Scratch);
 
+    /// [`sixteens::rows`], compiled with the features.
+    unsafe fn sixteens<F: Sixteens>(job: Job<'_>, scratch: &mut Scratch);
+
     /// [`direct::strips`], compiled with the features.
     unsafe fn direct<F: Strip, const T: usize>(strips: Strips<'_>);
 
@@ -68,6 +72,12 @@ macro_rules! kernels {
         unsafe fn decode<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
             // SAFETY: passed on.
             unsafe { decode::rows::<Self, F>(job, scratch) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn sixteens<F: Sixteens>(job: Job<'_>, scratch: &mut Scratch) {
+            // SAFETY: passed on.
+            unsafe { sixteens::rows::<Self, F>(job, scratch) }
         }
 
         #[target_feature(enable = $features)]

@@ -4,8 +4,8 @@
 //!
 //! The same three ways as in [`avx512`](super::avx512): one token row by row ([`decode`]), a few with
 //! strips in registers ([`direct`]), many in tiles ([`prefill`]). A format is a zero-sized type with an
-//! `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a file of its own; a line in `matmul`
-//! below makes it known to both instruction sets. Floats have kernels of their own ([`float`]).
+//! `impl` of [`decode::Lanes`] (or, with a scale every 16 weights, of [`sixteens::Sixteens`]) and one of
+//! [`strip::Strip`], in a file of its own; `one_token` and `matmul` below make it known to both instruction sets. Floats have kernels of their own ([`float`]).
 
 mod decode;
 mod direct;
@@ -21,6 +21,7 @@ mod q5;
 mod q6_k;
 mod q8_0;
 mod quantize;
+mod sixteens;
 mod strip;
 
 use dot::{Dot, Evex, Maddubs, Vex};
@@ -31,6 +32,7 @@ use q4_1::Q4_1;
 use q4_k::{Q4K, Q5K};
 use q5::{Q5_0, Q5_1};
 use q6_k::Q6K;
+pub(super) use q6_k::Q6K_ORDER;
 use q8_0::Q8_0;
 
 use super::isa::Encoding;
@@ -83,6 +85,30 @@ impl AvxVnni {
     }
 }
 
+/// A format and how one token is multiplied with it.
+trait OneToken: strip::Strip {
+    /// # Safety
+    /// The features of `D`; `job` holds what its documentation says, its weights are this format's and its
+    /// tokens one.
+    unsafe fn one_token<D: Dot>(job: Job<'_>, scratch: &mut Scratch);
+}
+
+macro_rules! one_token {
+    ($($way:ident: $($format:ty),+;)+) => {
+        $($(impl OneToken for $format {
+            unsafe fn one_token<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
+                // SAFETY: passed on.
+                unsafe { D::$way::<$format>(job, scratch) }
+            }
+        })+)+
+    };
+}
+
+one_token! {
+    decode: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, IQ4NL, IQ4XS;
+    sixteens: Q2K, Q3K, Q6K;
+}
+
 /// # Safety
 /// The features of `D`; `job` holds what its documentation says, and blocks for weights.
 unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
@@ -108,11 +134,11 @@ unsafe fn matmul<D: Dot>(job: Job<'_>, scratch: &mut Scratch) {
 
 /// # Safety
 /// The features of `D`; `job` holds what its documentation says and its weights are `F`'s.
-unsafe fn blocks<D: Dot, F: decode::Lanes + strip::Strip>(job: Job<'_>, scratch: &mut Scratch) {
+unsafe fn blocks<D: Dot, F: OneToken>(job: Job<'_>, scratch: &mut Scratch) {
     // SAFETY: passed on.
     unsafe {
         match job.x.n {
-            1 => D::decode::<F>(job, scratch),
+            1 => F::one_token::<D>(job, scratch),
             2..=direct::TOKENS => direct::matmul::<D, F>(job, scratch),
             _ => prefill::matmul::<D, F>(job, scratch),
         }

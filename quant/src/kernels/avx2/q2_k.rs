@@ -3,11 +3,11 @@
 
 use std::arch::x86_64::*;
 
-use super::decode::{Lanes, Step};
+use super::sixteens::{Sixteens, f16, times};
 use super::strip::{At, Group, Strip, dwords, scales, set_where, transpose};
 use crate::DType;
-use crate::codec::Q3Scales;
 use crate::kernels::panel::Shape;
+use crate::kernels::sixteens::Order;
 
 /// Values q · d + m.
 pub(in crate::kernels) type Q2K = TwoBits<84>;
@@ -24,37 +24,25 @@ impl<const BLOCK: usize> TwoBits<BLOCK> {
     pub(in crate::kernels) const QUANTS: usize = if Self::THREE { 32 } else { 16 };
     pub(in crate::kernels) const SCALES: usize = if Self::THREE { 96 } else { 0 };
     pub(in crate::kernels) const D: usize = if Self::THREE { 108 } else { 80 };
+    /// What 16 bytes hold of four sub-blocks, one after the other: place `4v + l` is sub-block `8 (v / 2) + 2l + v % 2`.
+    pub(in crate::kernels) const FOURS: Order =
+        [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15];
 
-    /// The scales of the sub-blocks `8 · part + 2i + odd`, for `i` = 0..4, and their minimums (what is added).
+    /// Q3_K's 16 scales, -32..32.
     ///
     /// # Safety
-    /// AVX2 and F16C; a block must be readable at `p`.
+    /// AVX2; a block must be readable at `p`.
     #[inline(always)]
-    pub(in crate::kernels) unsafe fn scales_of(
-        p: *const u8,
-        part: usize,
-        odd: usize,
-    ) -> (__m128, __m128) {
+    pub(in crate::kernels) unsafe fn signed_scales(p: *const u8) -> __m128i {
         // SAFETY: the caller's promise.
         unsafe {
-            // Every other byte.
-            let four = |bytes: u64| {
-                let bytes = bytes >> (8 * odd) & 0x00FF_00FF_00FF_00FF;
-                _mm_cvtepi32_ps(_mm_cvtepu16_epi32(_mm_cvtsi64_si128(bytes as i64)))
-            };
-            let f16 = |at: usize| {
-                let half = i32::from(p.add(at).cast::<u16>().read_unaligned());
-                _mm_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(half)))
-            };
-            if Self::THREE {
-                let packed = p.add(Self::SCALES).cast::<Q3Scales>().read();
-                let scale = _mm_sub_ps(four(packed.unpack_word(part)), _mm_set1_ps(32.0));
-                return (_mm_mul_ps(scale, f16(Self::D)), _mm_setzero_ps());
-            }
-            let both = p.add(8 * part).cast::<u64>().read_unaligned();
-            let (scale, min) = (both & 0x0F0F_0F0F_0F0F_0F0F, both >> 4 & 0x0F0F_0F0F_0F0F_0F0F);
-            let min = _mm_mul_ps(four(min), f16(Self::D + 2));
-            (_mm_mul_ps(four(scale), f16(Self::D)), _mm_xor_ps(min, _mm_set1_ps(-0.0)))
+            let low = _mm_set1_epi64x(p.add(Self::SCALES).cast::<i64>().read_unaligned());
+            let high = _mm_set1_epi32(p.add(Self::SCALES + 8).cast::<i32>().read_unaligned());
+            // Bits of neighbours come along, and are masked off.
+            let low = _mm_and_si128(_mm_srlv_epi64(low, _mm_set_epi64x(4, 0)), _mm_set1_epi8(15));
+            let high = _mm_srlv_epi32(high, _mm_set_epi32(6, 4, 2, 0));
+            let high = _mm_slli_epi32::<4>(_mm_and_si128(high, _mm_set1_epi8(3)));
+            _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32))
         }
     }
 
@@ -76,31 +64,43 @@ impl<const BLOCK: usize> TwoBits<BLOCK> {
             if !Self::THREE {
                 return two;
             }
-            let bit = |b: usize| _mm_set1_epi8((1u8 << (4 * part + 2 * i + b)) as i8);
-            set_where::<4>(two, load(0), of_lane(bit(0), bit(1)))
+            // Bits `4 · part + 2i` and the next become bit 2 of their bytes.
+            let first = 4 * part as i32 + 2 * i as i32;
+            let third = match first {
+                0 => _mm256_sllv_epi32(load(0), of_lane(_mm_set1_epi32(2), _mm_set1_epi32(1))),
+                _ => {
+                    let counts = of_lane(_mm_set1_epi32(first - 2), _mm_set1_epi32(first - 1));
+                    _mm256_srlv_epi32(load(0), counts)
+                }
+            };
+            _mm256_or_si256(two, _mm256_and_si256(third, _mm256_set1_epi8(4)))
         }
     }
 }
 
-impl<const BLOCK: usize> Lanes for TwoBits<BLOCK> {
-    const BYTES: usize = BLOCK;
-    const PARTS: usize = 2;
-    const HALVES: bool = true;
+impl<const BLOCK: usize> Sixteens for TwoBits<BLOCK> {
+    const ORDER: Order = Self::FOURS;
 
     #[inline(always)]
-    unsafe fn step(p: *const u8, part: usize) -> Step {
+    unsafe fn quants(p: *const u8, v: usize) -> [__m256i; 2] {
+        let (part, from) = (v / 2, v % 2 * 16);
         // SAFETY: the caller has AVX2 and gives a block.
-        unsafe {
-            let pair = |i: usize| (Self::lanes(p, part, i, 0), Self::lanes(p, part, i, 16));
-            let (d, m) = Self::scales_of(p, part, 0);
-            Step { q: [pair(0), pair(1)], d, m }
-        }
+        unsafe { [Self::lanes(p, part, 0, from), Self::lanes(p, part, 1, from)] }
     }
 
     #[inline(always)]
-    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m128, __m128) {
-        // SAFETY: passed on.
-        unsafe { Self::scales_of(p, part, 1) }
+    unsafe fn scales(p: *const u8) -> ([__m256; 2], [__m256; 2]) {
+        // SAFETY: the caller has AVX2 and F16C, and gives a block.
+        unsafe {
+            let d = f16(p.add(Self::D));
+            if Self::THREE {
+                return (times(Self::signed_scales(p), d), [_mm256_setzero_ps(); 2]);
+            }
+            let (both, mask) = (_mm_loadu_si128(p.cast()), _mm_set1_epi8(15));
+            let dmin = _mm256_xor_ps(f16(p.add(Self::D + 2)), _mm256_set1_ps(-0.0));
+            let min = _mm_and_si128(_mm_srli_epi16::<4>(both), mask);
+            (times(_mm_and_si128(both, mask), d), times(min, dmin))
+        }
     }
 }
 

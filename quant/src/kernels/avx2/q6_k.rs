@@ -2,10 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::decode::{Lanes, Step};
+use super::sixteens::{Sixteens, f16, times};
 use super::strip::{At, Group, Strip, dwords, nibbles, scales, transpose};
 use crate::DType;
 use crate::kernels::panel::Shape;
+use crate::kernels::sixteens::Order;
 
 pub(super) struct Q6K;
 
@@ -14,23 +15,6 @@ const BLOCK: usize = 210;
 const HIGH: usize = 128;
 const SCALES: usize = 192;
 const D: usize = 208;
-
-/// The eight scales of half `part` of a block.
-///
-/// # Safety
-/// AVX2 and F16C; a block must be readable at `p`.
-#[inline(always)]
-unsafe fn scales_of(p: *const u8, part: usize) -> (__m128, __m128) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let eight = _mm_loadl_epi64(p.add(SCALES + 8 * part).cast());
-        let d = _mm_cvtsi32_si128(i32::from(p.add(D).cast::<u16>().read_unaligned()));
-        let d = _mm256_broadcastss_ps(_mm_cvtph_ps(d));
-        let all = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)), d);
-        let (a, b) = (_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
-        (_mm_shuffle_ps::<0b10_00_10_00>(a, b), _mm_shuffle_ps::<0b11_01_11_01>(a, b))
-    }
-}
 
 /// Nibbles and, at 0x30 of each byte, the two bits above them.
 ///
@@ -42,44 +26,34 @@ unsafe fn join(nibbles: __m256i, bits: __m256i) -> __m256i {
     unsafe { _mm256_or_si256(nibbles, _mm256_and_si256(bits, _mm256_set1_epi8(0x30))) }
 }
 
-/// The lower lanes of two blocks, and the upper.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn pair(a: __m256i, b: __m256i) -> (__m256i, __m256i) {
-    // SAFETY: the caller has AVX2.
-    unsafe { (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)) }
-}
+/// What 32 bytes hold, low nibbles and then high ones: place `4v + l` is the sub-block in lane `l` of 64 weights.
+pub(in crate::kernels) const Q6K_ORDER: Order =
+    [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
 
-impl Lanes for Q6K {
-    const BYTES: usize = BLOCK;
-    const PARTS: usize = 2;
-    const HALVES: bool = true;
+impl Sixteens for Q6K {
+    const ORDER: Order = Q6K_ORDER;
 
     #[inline(always)]
-    unsafe fn step(p: *const u8, part: usize) -> Step {
+    unsafe fn quants(p: *const u8, v: usize) -> [__m256i; 2] {
         // SAFETY: the caller has AVX2 and gives a block.
         unsafe {
-            let a = _mm256_loadu_si256(p.add(64 * part).cast());
-            let b = _mm256_loadu_si256(p.add(64 * part + 32).cast());
-            let bits = _mm256_loadu_si256(p.add(HIGH + 32 * part).cast());
-            let (a, b) = (nibbles(a), nibbles(b));
-            let blocks = [
-                join(a.0, _mm256_slli_epi16::<4>(bits)),
-                join(b.0, _mm256_slli_epi16::<2>(bits)),
-                join(a.1, bits),
-                join(b.1, _mm256_srli_epi16::<2>(bits)),
-            ];
-            let q = [pair(blocks[0], blocks[1]), pair(blocks[2], blocks[3])];
-            Step { q, d: scales_of(p, part).0, m: _mm_setzero_ps() }
+            let (low, high) = nibbles(_mm256_loadu_si256(p.add(32 * v).cast()));
+            let bits = _mm256_loadu_si256(p.add(HIGH + v / 2 * 32).cast());
+            let (of_low, of_high) = match v % 2 {
+                0 => (_mm256_slli_epi16::<4>(bits), bits),
+                _ => (_mm256_slli_epi16::<2>(bits), _mm256_srli_epi16::<2>(bits)),
+            };
+            [join(low, of_low), join(high, of_high)]
         }
     }
 
     #[inline(always)]
-    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m128, __m128) {
-        // SAFETY: passed on.
-        unsafe { (scales_of(p, part).1, _mm_setzero_ps()) }
+    unsafe fn scales(p: *const u8) -> ([__m256; 2], [__m256; 2]) {
+        // SAFETY: the caller has AVX2 and F16C, and gives a block.
+        unsafe {
+            let scales = times(_mm_loadu_si128(p.add(SCALES).cast()), f16(p.add(D)));
+            (scales, [_mm256_setzero_ps(); 2])
+        }
     }
 }
 

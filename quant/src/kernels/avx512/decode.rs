@@ -36,8 +36,6 @@ pub(in crate::kernels) struct Step {
 
 /// A format that can be read four blocks of 32 at a time.
 pub(in crate::kernels) trait Lanes: Strip {
-    /// Have the weights 16..32 of a block a scale of their own ([`Lanes::scales_hi`])?
-    const HALVES: bool = false;
     /// Bytes that are read together.
     const BYTES: usize;
     /// Steps in those bytes.
@@ -48,17 +46,6 @@ pub(in crate::kernels) trait Lanes: Strip {
     /// # Safety
     /// AVX-512 F, BW, DQ, VL and VNNI; `BYTES` bytes must be readable at `p`.
     unsafe fn step(p: *const u8, part: usize) -> Step;
-
-    /// With `HALVES`: the scales and the minimums that belong to `Step::hi`, placed like `Step::d` and
-    /// `Step::m`, which then belong to `Step::lo` alone.
-    ///
-    /// # Safety
-    /// See [`Lanes::step`].
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn scales_hi(_p: *const u8, _part: usize) -> (__m512, __m512) {
-        (_mm512_setzero_ps(), _mm512_setzero_ps())
-    }
 }
 
 /// The activations of one step, laid out like a [`Step`].
@@ -68,13 +55,10 @@ struct Acts {
     lo: [[[i8; 4]; STEP]; 4],
     hi: [[[i8; 4]; STEP]; 4],
     scale: [f32; STEP],
-    /// `-offset · Σ` of each block; with `HALVES`, of its weights 0..16.
+    /// `-offset · Σ` of each block.
     init: [i32; STEP],
-    /// scale · Σ of each block; with `HALVES`, of its weights 0..16.
+    /// scale · Σ of each block.
     minsum: [f32; STEP],
-    /// With `HALVES`, of the weights 16..32 of each block what `init` is of the others; where the format has
-    /// minimums, and so no offset, the bits of what `minsum` is.
-    hi_sums: [i32; STEP],
 }
 
 /// # Safety
@@ -181,22 +165,9 @@ unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
     // The scales are multiplied while they are four.
     let spread = |d: __m512| _mm512_broadcast_f32x4(_mm_mul_ps(_mm512_castps512_ps128(d), scale));
     let (mut acc, mut mins) = acc;
-    let mut v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.lo, lo);
-    if F::HALVES {
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
-        // SAFETY: as above, and the caller's promise.
-        let (sums, (d, m)) =
-            unsafe { (_mm_load_si128(x.hi_sums.as_ptr().cast()), F::scales_hi(p, part)) };
-        let init = if F::SHAPE.mins { _mm_setzero_si128() } else { sums };
-        if F::SHAPE.mins {
-            mins = _mm_fmadd_ps(_mm512_castps512_ps128(m), _mm_castsi128_ps(sums), mins);
-        }
-        v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.hi, hi);
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(d), acc);
-    } else {
-        v = _mm512_dpbusd_epi32(v, w.hi, hi);
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
-    }
+    let v = _mm512_dpbusd_epi32(_mm512_maskz_broadcast_i32x4(ONCE, init), w.lo, lo);
+    let v = _mm512_dpbusd_epi32(v, w.hi, hi);
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(v), spread(w.d), acc);
     if F::SHAPE.mins {
         mins = _mm_fmadd_ps(_mm512_castps512_ps128(w.m), minsum, mins);
     }
@@ -223,7 +194,6 @@ const fn places(half: i32) -> [i32; 16] {
 fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    const { assert!(F::SHAPE.offset == 0 || !F::SHAPE.mins, "they share a place") };
     let layout = Layout { tile: 0, shape: F::SHAPE, tokens: (0, 1), cols: x.cols };
     let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
     let out = out.as_mut_ptr().cast::<Acts>();
@@ -236,14 +206,9 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
         let n = STEP.min(blocks - b);
         let mut q = [0i8; STEP * QK];
         q[..n * QK].copy_from_slice(&x.q[b * QK..][..n * QK]);
-        let (mut scale, mut sum, mut sum_hi) = ([0.0f32; STEP], [0i32; STEP], [0i32; STEP]);
+        let (mut scale, mut sum) = ([0.0f32; STEP], [0i32; STEP]);
         scale[..n].copy_from_slice(&x.scale[b..][..n]);
         sum[..n].copy_from_slice(&x.sum[b..][..n]);
-        if F::HALVES {
-            for (i, sum_hi) in sum_hi.iter_mut().enumerate() {
-                *sum_hi = q[i * QK + 16..][..16].iter().map(|&q| i32::from(q)).sum();
-            }
-        }
         // SAFETY: the arrays are as long as what is read of them; `out` has room for `steps`, on
         // 64-byte boundaries, and each field of it is as long as what is written.
         unsafe {
@@ -254,18 +219,14 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             };
             let scale = _mm_loadu_ps(scale.as_ptr());
             let sum = _mm_loadu_si128(sum.as_ptr().cast());
-            let hi = _mm_loadu_si128(sum_hi.as_ptr().cast());
-            let lo = _mm_sub_epi32(sum, hi);
-            let init = |sum| _mm_mullo_epi32(sum, _mm_set1_epi32(-F::SHAPE.offset));
-            let minsum = |sum| _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
-            let of_hi = if F::SHAPE.mins { _mm_castps_si128(minsum(hi)) } else { init(hi) };
+            let init = _mm_mullo_epi32(sum, _mm_set1_epi32(-F::SHAPE.offset));
+            let minsum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
             let to = out.add(s);
             _mm512_store_si512((&raw mut (*to).lo).cast(), dwords(&LO));
             _mm512_store_si512((&raw mut (*to).hi).cast(), dwords(&HI));
             _mm_store_ps((&raw mut (*to).scale).cast(), scale);
-            _mm_store_si128((&raw mut (*to).init).cast(), init(lo));
-            _mm_store_ps((&raw mut (*to).minsum).cast(), minsum(lo));
-            _mm_store_si128((&raw mut (*to).hi_sums).cast(), of_hi);
+            _mm_store_si128((&raw mut (*to).init).cast(), init);
+            _mm_store_ps((&raw mut (*to).minsum).cast(), minsum);
         }
     }
     // SAFETY: all of them were just written.

@@ -4,8 +4,9 @@
 //! take strips of 16 rows: a few tokens multiply them as they are unpacked, in registers ([`direct`]);
 //! many run over them in tiles, unpacked to the cache ([`prefill`]).
 //!
-//! A format is a zero-sized type with an `impl` of [`decode::Lanes`] and one of [`strip::Strip`], in a
-//! file of its own; a line in `matmul` below makes it known.
+//! A format is a zero-sized type with an `impl` of [`decode::Lanes`] (or, with a scale every 16 weights, of
+//! [`sixteens::Sixteens`]) and one of [`strip::Strip`], in a file of its own; `one_token` and `with_format` below
+//! make it known.
 
 mod decode;
 mod direct;
@@ -21,6 +22,7 @@ mod q5;
 mod q6_k;
 mod q8_0;
 mod quantize;
+mod sixteens;
 mod strip;
 mod words;
 
@@ -38,6 +40,30 @@ pub(super) use super::avx2::{Q2K, Q3K};
 use super::panel::Shape;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;
+
+/// A format and how one token is multiplied with it.
+trait OneToken: Strip {
+    /// # Safety
+    /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says, its weights are this
+    /// format's and its tokens one.
+    unsafe fn one_token(job: Job<'_>, scratch: &mut Scratch);
+}
+
+macro_rules! one_token {
+    ($($way:ident: $($format:ty),+;)+) => {
+        $($(impl OneToken for $format {
+            unsafe fn one_token(job: Job<'_>, scratch: &mut Scratch) {
+                // SAFETY: passed on.
+                unsafe { $way::matmul::<$format>(job, scratch) }
+            }
+        })+)+
+    };
+}
+
+one_token! {
+    decode: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, IQ4NL, IQ4XS;
+    sixteens: Q2K, Q3K, Q6K;
+}
 
 /// Evaluates an expression with the format of a type of blocks.
 macro_rules! with_format {
@@ -102,11 +128,11 @@ impl Avx512Vnni {
         }
     }
 
-    fn blocks<F: decode::Lanes + strip::Strip>(self, job: Job<'_>, scratch: &mut Scratch) {
+    fn blocks<F: OneToken>(self, job: Job<'_>, scratch: &mut Scratch) {
         // SAFETY: the token proves the features; `job` was checked.
         unsafe {
             match job.x.n {
-                1 => decode::matmul::<F>(job, scratch),
+                1 => F::one_token(job, scratch),
                 2..=direct::TOKENS => direct::matmul::<F>(job, scratch),
                 _ => prefill::matmul::<F>(self.tiling(), job, scratch),
             }

@@ -3,59 +3,54 @@
 
 use std::arch::x86_64::*;
 
-use super::decode::{Lanes, Step};
+use super::sixteens::{Sixteens, f16};
 use super::strip::{At, Group, Strip, dwords, scales, transpose};
 use crate::DType;
 use crate::kernels::avx2::TwoBits;
 use crate::kernels::panel::Shape;
+use crate::kernels::sixteens::Order;
 
-/// Dword `4l + b` is dword `l`, shifted for block `b`.
-const SPREAD: [i32; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
-
-impl<const BLOCK: usize> Lanes for TwoBits<BLOCK> {
-    const BYTES: usize = BLOCK;
-    const PARTS: usize = 2;
-    const HALVES: bool = true;
+impl<const BLOCK: usize> Sixteens for TwoBits<BLOCK> {
+    const ORDER: Order = Self::FOURS;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn step(p: *const u8, part: usize) -> Step {
-        // SAFETY: the caller gives a block, which begins with 32 bytes of third bits where it has them; the
-        // array has 64.
-        let (q, third, spread) = unsafe {
-            (
-                _mm256_loadu_epi8(p.add(Self::QUANTS + 32 * part).cast()),
-                _mm256_loadu_epi8(p.cast()),
-                _mm512_loadu_epi32(SPREAD.as_ptr()),
-            )
-        };
-        let counts = _mm512_broadcast_i32x4(_mm_set_epi32(6, 4, 2, 0));
-        let bit = _mm_set_epi32(0x0808_0808, 0x0404_0404, 0x0202_0202, 0x0101_0101);
-        let bit = _mm_sll_epi32(bit, _mm_cvtsi32_si128(4 * part as i32));
-        let bit = _mm512_broadcast_i32x4(bit);
-        let half = |first: i32| {
-            let spread = _mm512_add_epi32(spread, _mm512_set1_epi32(first));
-            let dwords = |bytes| _mm512_permutexvar_epi32(spread, _mm512_castsi256_si512(bytes));
-            let two = _mm512_srlv_epi32(dwords(q), counts);
-            let two = _mm512_and_si512(two, _mm512_set1_epi8(3));
-            if !Self::THREE {
-                return two;
-            }
-            let set = _mm512_test_epi8_mask(dwords(third), bit);
-            _mm512_mask_add_epi8(two, set, two, _mm512_set1_epi8(4))
-        };
-        // SAFETY: the caller gives a block.
-        let (d, m) = unsafe { Self::scales_of(p, part, 0) };
-        let (d, m) = (_mm512_castps128_ps512(d), _mm512_castps128_ps512(m));
-        Step { lo: half(0), hi: half(4), d, m }
+    unsafe fn quants(p: *const u8, v: usize) -> __m512i {
+        let (part, from) = (v / 2, v % 2 * 16);
+        // SAFETY: the caller gives a block, which begins with 32 bytes of third bits where it has them.
+        let load =
+            |at: usize| unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(p.add(at + from).cast())) };
+        // Of lane `l` the pair of bits `l`.
+        let counts = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
+        let two = _mm512_srlv_epi32(load(Self::QUANTS + 32 * part), counts);
+        if !Self::THREE {
+            return _mm512_and_si512(two, _mm512_set1_epi8(3));
+        }
+        // And the bit `4 · part + l`, which becomes bit 2 of its byte.
+        let counts = _mm512_srli_epi32::<1>(counts);
+        let counts = _mm512_sub_epi32(_mm512_set1_epi32(2 - 4 * part as i32), counts);
+        let third = _mm512_rolv_epi32(load(0), counts);
+        /// Bits of the first where the third has ones, of the second elsewhere.
+        const SELECT: i32 = 0b1110_0100;
+        let three = _mm512_ternarylogic_epi32::<SELECT>(two, third, _mm512_set1_epi8(3));
+        _mm512_and_si512(three, _mm512_set1_epi8(7))
     }
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn scales_hi(p: *const u8, part: usize) -> (__m512, __m512) {
+    unsafe fn scales(p: *const u8) -> (__m512, __m512) {
         // SAFETY: the caller gives a block.
-        let (d, m) = unsafe { Self::scales_of(p, part, 1) };
-        (_mm512_castps128_ps512(d), _mm512_castps128_ps512(m))
+        unsafe {
+            if Self::THREE {
+                let scales = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Self::signed_scales(p)));
+                return (_mm512_mul_ps(scales, f16(p.add(Self::D))), _mm512_setzero_ps());
+            }
+            let both = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let scale = _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15)));
+            let min = _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(both));
+            let dmin = _mm512_xor_ps(f16(p.add(Self::D + 2)), _mm512_set1_ps(-0.0));
+            (_mm512_mul_ps(scale, f16(p.add(Self::D))), _mm512_mul_ps(min, dmin))
+        }
     }
 }
 
