@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quant::DType;
 use runtime::KvType;
+use runtime::sampler::SamplingParams;
 
 pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
 pub(crate) use self::pictures::PictureArgs;
@@ -75,7 +76,8 @@ pub(crate) struct RunArgs {
     /// Continue the prompt as it is, without the chat template
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Draft tokens from what was said before: the same text, sooner for summaries and edits
+    /// Draft tokens from what was said before: sooner for summaries and edits, the same text but where two
+    /// tokens are about as likely
     #[arg(long)]
     pub(crate) lookup: bool,
     #[command(flatten)]
@@ -172,23 +174,48 @@ impl From<Kv> for KvType {
 #[command(next_help_heading = "Sampling (defaults from the file)")]
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub(crate) temp: Option<f32>,
     /// Only the K likeliest tokens; 0 for all
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub(crate) top_k: Option<usize>,
     /// Only the likeliest tokens that make up this probability
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = top_p)]
     pub(crate) top_p: Option<f32>,
     /// Only tokens at least this likely, relative to the likeliest
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = min_p)]
     pub(crate) min_p: Option<f32>,
     /// Make recent tokens less likely; 1 leaves them
-    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = repeat_penalty)]
     pub(crate) repeat_penalty: Option<f32>,
     /// The same seed gives the same text [default: a new one each time]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
+}
+
+/// A number that samplers take where `put` puts it.
+fn sampled(s: &str, put: impl Fn(&mut SamplingParams, f32)) -> Result<f32, String> {
+    let value = s.parse().map_err(|e| format!("{e}"))?;
+    let mut params = SamplingParams::default();
+    put(&mut params, value);
+    params.check().map_err(|e| e.to_string())?;
+    Ok(value)
+}
+
+fn temperature(s: &str) -> Result<f32, String> {
+    sampled(s, |params, v| params.temperature = v)
+}
+
+fn top_p(s: &str) -> Result<f32, String> {
+    sampled(s, |params, v| params.top_p = v)
+}
+
+fn min_p(s: &str) -> Result<f32, String> {
+    sampled(s, |params, v| params.min_p = v)
+}
+
+fn repeat_penalty(s: &str) -> Result<f32, String> {
+    sampled(s, |params, v| params.repeat_penalty = v)
 }
 
 /// Show what is in a model file

@@ -99,7 +99,12 @@ fn strides_and_questions() {
     let [(_, q8), _] = &*DEMO;
     let dir = tempfile::tempdir().unwrap();
     let items = std::fs::read_to_string(root("models/choices.jsonl")).unwrap();
-    let few: Vec<&str> = items.lines().take(6).collect();
+    let mut few: Vec<&str> = items.lines().take(6).collect();
+    // Longer than the model's context.
+    let words = "one two three four ".repeat(300);
+    let long = serde_json::json!({ "question": words, "choices": ["five", "six"], "answer": 0 });
+    let long = long.to_string();
+    few.push(&long);
     let file = dir.path().join("few.jsonl");
     std::fs::write(&file, few.join("\n")).unwrap();
     let text = path(&root("models/eval.txt"));
@@ -123,7 +128,7 @@ fn strides_and_questions() {
     // 63 tokens of the first window, 16 of each after it.
     assert_eq!(model["scores"]["tokens"], 63 + 32);
     assert!(model["scores"]["against"].is_null());
-    assert_eq!(model["choices"]["items"], 6);
+    assert_eq!(model["choices"]["items"], 7);
     assert!(model["choices"]["acc"]["value"].as_f64().unwrap() >= 0.5, "{model}");
 }
 

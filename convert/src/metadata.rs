@@ -83,8 +83,16 @@ fn sampling(out: &mut Metadata, s: Sampling) {
     if let Some(p) = s.top_p {
         push(out, "general.sampling.top_p", MetaValue::F32(p));
     }
-    if let Some(t) = s.temperature {
-        push(out, "general.sampling.temp", MetaValue::F32(t));
+    for (name, value) in
+        [("min_p", s.min_p), ("penalty_repeat", s.repeat_penalty), ("temp", s.temperature)]
+    {
+        if let Some(value) = value {
+            push(out, format!("general.sampling.{name}"), MetaValue::F32(value));
+        }
+    }
+    if s.repeat_penalty.is_some() {
+        // Transformers looks at all tokens.
+        push(out, "general.sampling.penalty_last_n", MetaValue::I32(-1));
     }
 }
 

@@ -73,6 +73,10 @@ pub(crate) struct Sampling {
     pub top_k: Option<u32>,
     /// Probability mass kept.
     pub top_p: Option<f32>,
+    /// Least probability kept, as a share of the likeliest token's.
+    pub min_p: Option<f32>,
+    /// What the logits of tokens seen before are divided by, or multiplied with where negative.
+    pub repeat_penalty: Option<f32>,
 }
 
 impl Sampling {
@@ -88,11 +92,13 @@ impl Sampling {
                 None => temperature,
             },
             top_k: match config.get("top_k") {
-                Some(v) if v.as_u64() == Some(0) => None,
+                Some(v) if v.as_u64() == Some(0) => Some(0),
                 Some(_) => Some(config.count("top_k", 0, i32::MAX as u32)?),
                 None => None,
             },
             top_p: config.positive("top_p")?.map(|p| p as f32),
+            min_p: config.not_negative("min_p")?.map(|p| p as f32),
+            repeat_penalty: config.positive("repetition_penalty")?.map(|p| p as f32),
         })
     }
 }

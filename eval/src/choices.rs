@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use runtime::chat::Message;
 use runtime::tokenizer::Special;
-use runtime::{Batch, Row as BatchRow, Session};
+use runtime::{Batch, Model, Row as BatchRow, Session};
 use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
@@ -120,8 +120,7 @@ impl Accuracy {
 }
 
 /// Tokens of the question, and of each choice after it.
-fn tokens(session: &Session, item: &Item, form: Form) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let model = session.model();
+fn tokens(model: &Model, item: &Item, form: Form) -> (Vec<u32>, Vec<Vec<u32>>) {
     let tokenizer = model.tokenizer();
     match form {
         Form::Chat => {
@@ -152,12 +151,21 @@ fn tokens(session: &Session, item: &Item, form: Form) -> (Vec<u32>, Vec<Vec<u32>
     }
 }
 
+/// How many positions the longest item takes: what the session's context has to hold.
+pub fn longest(model: &Model, items: &[Item], form: Form) -> usize {
+    let length = |item: &Item| {
+        let (question, choices) = tokens(model, item, form);
+        question.len() + choices.iter().map(Vec::len).max().unwrap_or(0)
+    };
+    items.iter().map(length).max().unwrap_or(0)
+}
+
 /// Scores one item with sequence 0 of a session. The question is read once.
 ///
 /// # Errors
 /// Those of [`Session::forward`]; [`EvalError::NotFinite`].
 pub fn score(session: &mut Session, item: &Item, form: Form) -> Result<ItemScore, EvalError> {
-    let (question, choices) = tokens(session, item, form);
+    let (question, choices) = tokens(session.model(), item, form);
     let never = AtomicBool::new(false);
     session.truncate(0, 0);
     // Its last token is read again with each choice, whose first token it predicts.

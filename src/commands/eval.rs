@@ -83,6 +83,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         if text.is_empty() {
             bail!("{}: the text is empty", args.text.as_deref().unwrap_or(Path::new("")).display());
         }
+        for s in &subjects {
+            open::note_beyond_trained(&s.model, "a window", args.ctx);
+        }
         let runs = measure(args, &options, text, &subjects, &mut reference)?;
         for (m, scores) in measured.iter_mut().zip(runs) {
             m.scores = (scores.tokens() > 0).then_some(scores);
@@ -98,7 +101,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         };
         for (s, m) in subjects.iter().zip(&mut measured) {
             let bar = ScoreBar::new(&s.name, items.len(), "questions");
-            let mut session = session(s, &options)?;
+            let longest = choices::longest(&s.model, items, form);
+            open::note_beyond_trained(&s.model, "a question", longest);
+            let mut session = session(s, &options, longest)?;
             let each = |done: &[choices::ItemScore]| {
                 let acc = Accuracy::of(done).acc_norm.value;
                 bar.at(done.len(), &format!("acc_norm {:.1}%", acc * 100.0));
@@ -192,8 +197,10 @@ pub(super) fn bf16_of(path: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>
     Ok((file, Some(folder)))
 }
 
-fn session(s: &Subject, options: &Options) -> Result<Session> {
-    let options = SessionOptions { kv_type: s.kv.into(), ..options.session.clone() };
+/// With room for `context` positions.
+fn session(s: &Subject, options: &Options, context: usize) -> Result<Session> {
+    let options =
+        SessionOptions { kv_type: s.kv.into(), context: Some(context), ..options.session.clone() };
     Ok(Session::new(s.model.clone(), &options)?)
 }
 

@@ -22,11 +22,8 @@ pub(super) fn model(path: &Path) -> Result<Arc<Model>> {
 /// A session with one sequence.
 pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
     let kernels = quant::kernels::Kernels::from_env()?;
-    let trained = model.config().context_length;
-    if let Some(ctx) = args.ctx.filter(|ctx| *ctx > trained) {
-        eprintln!(
-            "lapidary: a context of {ctx} goes beyond the {trained} positions that the model was trained for"
-        );
+    if let Some(ctx) = args.ctx {
+        note_beyond_trained(&model, "a context", ctx);
     }
     let options = SessionOptions {
         context: args.ctx,
@@ -36,6 +33,16 @@ pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
         ..SessionOptions::default()
     };
     devices::session(model, options, &args.device)
+}
+
+/// Says so where `what` of `positions` is longer than what the model has seen.
+pub(super) fn note_beyond_trained(model: &Model, what: &str, positions: usize) {
+    let trained = model.config().context_length;
+    if positions > trained {
+        eprintln!(
+            "lapidary: {what} of {positions} goes beyond the {trained} positions that the model was trained for"
+        );
+    }
 }
 
 /// The file's sampling defaults with what was typed over them.

@@ -3,7 +3,7 @@
 use crate::common::*;
 use lapidary_convert::Note;
 use quant::DType;
-use quant::gguf::Gguf;
+use quant::gguf::{Gguf, Value};
 
 #[test]
 fn templates_come_in_three_places_and_two_forms() {
@@ -60,6 +60,27 @@ fn no_temperature_and_no_sampling_mean_the_likeliest_token() {
     assert_eq!(temperature(r#"{"do_sample": true, "temperature": 0.7}"#), Some(0.7));
     assert_eq!(temperature(r#"{"do_sample": null, "temperature": 0.7}"#), Some(0.7));
     assert_eq!(temperature("{}"), None);
+}
+
+#[test]
+fn sampling_defaults_are_kept() {
+    let config = r#"{"temperature": 0.6, "top_k": 0, "top_p": 0.8, "min_p": 0.05,
+        "repetition_penalty": 1.25}"#;
+    let mut c = Checkpoint::gemma3();
+    c.files.insert("generation_config.json".into(), config.into());
+    let (_dir, out, _) = converted(&c, DType::Q4_0);
+    let file = std::fs::read(out).unwrap();
+    let g = Gguf::parse(&file).unwrap();
+    for (name, value) in [
+        ("temp", Value::F32(0.6)),
+        ("top_k", Value::I32(0)),
+        ("top_p", Value::F32(0.8)),
+        ("min_p", Value::F32(0.05)),
+        ("penalty_repeat", Value::F32(1.25)),
+        ("penalty_last_n", Value::I32(-1)),
+    ] {
+        assert_eq!(g.get(&format!("general.sampling.{name}")), Some(value), "{name}");
+    }
 }
 
 #[test]

@@ -93,7 +93,11 @@ impl SamplingParams {
         Ok(params)
     }
 
-    pub(super) fn check(&self) -> Result<(), SamplingError> {
+    /// Are all of them in their ranges?
+    ///
+    /// # Errors
+    /// [`SamplingError::Parameter`] for the first that is not.
+    pub fn check(&self) -> Result<(), SamplingError> {
         let checks = [
             ("temperature", self.temperature, self.temperature >= 0.0, "it must be 0 or more"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "it must be in (0, 1]"),
