@@ -44,12 +44,17 @@ pub(super) fn markdown(
         .zip(measured)
         .filter_map(|(s, m)| Some((s, m.scores.as_ref()?.summary())))
         .collect();
-    if let Some((_, first)) = scored.first() {
+    // One number, or each model's where tokenizers differ.
+    let mut tokens: Vec<_> = scored.iter().map(|(_, s)| s.tokens.to_string()).collect();
+    if tokens.iter().all(|n| *n == tokens[0]) {
+        tokens.truncate(1);
+    }
+    if !scored.is_empty() {
         let against = reference.map(|r| format!(", against {}", r.name)).unwrap_or_default();
         writeln!(
             out,
             "{} tokens scored: {}{against}; KV cache {}\n",
-            first.tokens,
+            tokens.join(", "),
             how(args),
             args.kv.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
         )?;
