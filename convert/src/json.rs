@@ -98,19 +98,25 @@ impl Object {
 
     /// A finite number above zero, if the key is there.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, ConvertError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        match value.as_f64() {
-            Some(x) if x > 0.0 && x <= f64::from(f32::MAX) => Ok(Some(x)),
-            _ => Err(self.wrong(key, value, "a number above zero is needed")),
-        }
+        self.number(key, |x| x > 0.0, "a number above zero is needed")
     }
 
     /// A finite number, zero or above, if the key is there.
     pub(crate) fn not_negative(&self, key: &str) -> Result<Option<f64>, ConvertError> {
+        self.number(key, |x| x >= 0.0, "zero or a number above it is needed")
+    }
+
+    /// A finite number that is `right`, if the key is there.
+    pub(crate) fn number(
+        &self,
+        key: &str,
+        right: impl Fn(f64) -> bool,
+        expected: &str,
+    ) -> Result<Option<f64>, ConvertError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_f64() {
-            Some(x) if (0.0..=f64::from(f32::MAX)).contains(&x) => Ok(Some(x)),
-            _ => Err(self.wrong(key, value, "zero or a number above it is needed")),
+            Some(x) if x.abs() <= f64::from(f32::MAX) && right(x) => Ok(Some(x)),
+            _ => Err(self.wrong(key, value, expected)),
         }
     }
 

@@ -80,12 +80,12 @@ fn sampling(out: &mut Metadata, s: Sampling) {
     if let Some(k) = s.top_k {
         push(out, "general.sampling.top_k", MetaValue::I32(k as i32)); // bounded when read
     }
-    if let Some(p) = s.top_p {
-        push(out, "general.sampling.top_p", MetaValue::F32(p));
-    }
-    for (name, value) in
-        [("min_p", s.min_p), ("penalty_repeat", s.repeat_penalty), ("temp", s.temperature)]
-    {
+    for (name, value) in [
+        ("top_p", s.top_p),
+        ("min_p", s.min_p),
+        ("penalty_repeat", s.repeat_penalty),
+        ("temp", s.temperature),
+    ] {
         if let Some(value) = value {
             push(out, format!("general.sampling.{name}"), MetaValue::F32(value));
         }

@@ -83,6 +83,16 @@ impl Sampling {
     /// Reads a parsed generation_config.json.
     pub(crate) fn read(config: &Object) -> Result<Self, ConvertError> {
         let temperature = config.not_negative("temperature")?.map(|t| t as f32);
+        let top_p = config.number(
+            "top_p",
+            |p| p > 0.0 && p <= 1.0,
+            "a number above zero, up to 1, is needed",
+        )?;
+        let min_p = config.number(
+            "min_p",
+            |p| (0.0..=1.0).contains(&p),
+            "a number from 0 to 1 is needed",
+        )?;
         Ok(Sampling {
             temperature: match config.get("do_sample").and_then(Value::as_bool) {
                 // Transformers takes no notice of a temperature then.
@@ -96,8 +106,8 @@ impl Sampling {
                 Some(_) => Some(config.count("top_k", 0, i32::MAX as u32)?),
                 None => None,
             },
-            top_p: config.positive("top_p")?.map(|p| p as f32),
-            min_p: config.not_negative("min_p")?.map(|p| p as f32),
+            top_p: top_p.map(|p| p as f32),
+            min_p: min_p.map(|p| p as f32),
             repeat_penalty: config.positive("repetition_penalty")?.map(|p| p as f32),
         })
     }

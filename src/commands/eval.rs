@@ -100,9 +100,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             ChoicesForm::Plain => Form::Plain,
         };
         for (s, m) in subjects.iter().zip(&mut measured) {
-            let bar = ScoreBar::new(&s.name, items.len(), "questions");
             let longest = choices::longest(&s.model, items, form);
             open::note_beyond_trained(&s.model, "a question", longest);
+            let bar = ScoreBar::new(&s.name, items.len(), "questions");
             let mut session = session(s, &options, longest)?;
             let each = |done: &[choices::ItemScore]| {
                 let acc = Accuracy::of(done).acc_norm.value;

@@ -280,13 +280,22 @@ fn special_ids_outside_the_vocabulary() {
 }
 
 #[test]
-fn temperatures_below_zero() {
-    for bad in ["-0.5", "\"hot\"", "1e300"] {
+fn sampling_defaults_out_of_range() {
+    for (key, bad) in [
+        ("temperature", "-0.5"),
+        ("temperature", "\"hot\""),
+        ("temperature", "1e300"),
+        ("top_p", "0"),
+        ("top_p", "1.5"),
+        ("min_p", "-0.1"),
+        ("min_p", "2"),
+        ("repetition_penalty", "0"),
+    ] {
         let mut c = Checkpoint::gemma3();
-        let config = format!("{{\"temperature\": {bad}}}");
+        let config = format!("{{\"{key}\": {bad}}}");
         c.files.insert("generation_config.json".into(), config.into_bytes());
         let e = refused(&c, DType::Q4_0);
-        assert!(message(&e).contains("generation_config.json: temperature is"), "{e}");
+        assert!(message(&e).contains(&format!("generation_config.json: {key} is")), "{e}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::cache;
 use super::prefetch::prefetch_l2;
+use crate::Matrix;
 
 /// Places that a core reads from at once, where that is faster than one.
 const STREAMS: usize = 4;
@@ -37,13 +38,21 @@ impl Ask {
     }
 }
 
-/// Multiplies rows of weights, which are read side by side, with one token.
+/// How rows of weights are multiplied with one token.
 pub(super) trait Multiply {
-    /// The results of these rows.
+    /// A piece of the token, laid out for it.
+    type Acts;
+
+    /// The results of some rows, which are read side by side.
     ///
     /// # Safety
-    /// The rows are among those of the job; this CPU has the instruction set.
-    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N];
+    /// The rows are among those of `w`, whose type and columns are those that `acts` are laid out for; this CPU
+    /// has the instruction set.
+    unsafe fn rows<const N: usize>(
+        w: Matrix<'_>,
+        rows: [usize; N],
+        acts: &[Self::Acts],
+    ) -> [f32; N];
 }
 
 /// Sets `y` to the results of `rows`: from front to back, or ([`cache::has_many_streams`]) in as many parts side
@@ -52,7 +61,12 @@ pub(super) trait Multiply {
 /// # Safety
 /// As for [`Multiply::rows`].
 #[inline(always)]
-pub(super) unsafe fn in_streams(multiply: impl Multiply, rows: Range<usize>, y: &mut [f32]) {
+pub(super) unsafe fn in_streams<M: Multiply>(
+    w: Matrix<'_>,
+    rows: Range<usize>,
+    acts: &[M::Acts],
+    y: &mut [f32],
+) {
     let part = if cache::has_many_streams() { rows.len() / STREAMS } else { 0 };
     for i in 0..part {
         let mut at = [rows.start + i; STREAMS];
@@ -60,7 +74,7 @@ pub(super) unsafe fn in_streams(multiply: impl Multiply, rows: Range<usize>, y: 
             *at += s * part;
         }
         // SAFETY: passed on.
-        let sums = unsafe { multiply.rows(at) };
+        let sums = unsafe { M::rows(w, at, acts) };
         for (s, sum) in sums.into_iter().enumerate() {
             y[s * part + i] = sum;
         }
@@ -68,6 +82,6 @@ pub(super) unsafe fn in_streams(multiply: impl Multiply, rows: Range<usize>, y: 
     let done = STREAMS * part;
     for (r, y) in (rows.start + done..rows.end).zip(&mut y[done..]) {
         // SAFETY: passed on.
-        [*y] = unsafe { multiply.rows([r]) };
+        [*y] = unsafe { M::rows(w, [r], acts) };
     }
 }

@@ -1,7 +1,7 @@
 //! One token: every weight is read once, four blocks of 32 a step, in the order of the file or in streams
 //! ([`streams`](crate::kernels::streams)). Bound by memory, as in [`avx512`](crate::kernels::avx512).
 
-#![allow(clippy::needless_range_loop)] // see `multiply`
+#![allow(clippy::needless_range_loop)] // see `Dots::rows`
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -76,79 +76,63 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
     let acts = prepare::<F>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams(Dots::<D, F> { w, acts, kind: PhantomData }, rows, y) };
+    unsafe { in_streams::<Dots<D, F>>(w, rows, acts, y) };
 }
 
-/// Rows of `F`, with the activations that they are multiplied with.
-struct Dots<'a, D, F> {
-    w: Matrix<'a>,
-    acts: &'a [Acts],
-    kind: PhantomData<(D, F)>,
-}
+/// The products of rows of `F`. `acts` are as many steps as a row has.
+struct Dots<D, F>(PhantomData<(D, F)>);
 
-impl<D: Dot, F: Lanes> Multiply for Dots<'_, D, F> {
+impl<D: Dot, F: Lanes> Multiply for Dots<D, F> {
+    type Acts = Acts;
+
     #[inline(always)]
-    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
-        // SAFETY: passed on; the activations are as long as the rows.
-        unsafe { multiply::<D, F, N>(self.w, rows, self.acts) }
-    }
-}
-
-/// The products of some rows, which are read side by side.
-///
-/// # Safety
-/// The features of `D`; the weights are `F`'s, and `acts` are as many steps as a row has.
-#[inline(always)]
-unsafe fn multiply<D: Dot, F: Lanes, const N: usize>(
-    w: Matrix<'_>,
-    rows: [usize; N],
-    acts: &[Acts],
-) -> [f32; N] {
-    const { assert!(F::BYTES <= 256) };
-    // What is left holds less than a step, and nothing where steps come in parts.
-    let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
-    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
-    // By index: what goes over arrays by value goes through memory.
-    let mut p = [std::ptr::null(); N];
-    for i in 0..N {
-        p[i] = w.row(rows[i]).as_ptr();
-    }
-    let mut sums = [0.0; N];
-    // SAFETY: the caller has the features. The rows have the whole steps that are read, `tail`
-    // holds a step, whose blocks past the end are zero, as are their scales; prefetching reads
-    // nothing, whatever the address.
-    unsafe {
-        let mut acc = [(_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps()); N];
-        for x in whole.chunks_exact(F::PARTS) {
-            for i in 0..N {
-                prefetch_stream::<N>(p[i], F::BYTES);
-            }
-            for (part, x) in x.iter().enumerate() {
+    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+        const { assert!(F::BYTES <= 256) };
+        // What is left holds less than a step, and nothing where steps come in parts.
+        let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
+        debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
+        // By index: what goes over arrays by value goes through memory.
+        let mut p = [std::ptr::null(); N];
+        for i in 0..N {
+            p[i] = w.row(rows[i]).as_ptr();
+        }
+        let mut sums = [0.0; N];
+        // SAFETY: the caller has the features. The rows have the whole steps that are read, `tail`
+        // holds a step, whose blocks past the end are zero, as are their scales; prefetching reads
+        // nothing, whatever the address.
+        unsafe {
+            let mut acc = [(_mm256_setzero_ps(), _mm256_setzero_ps(), _mm_setzero_ps()); N];
+            for x in whole.chunks_exact(F::PARTS) {
                 for i in 0..N {
-                    acc[i] = step::<D, F>(p[i], part, x, acc[i]);
+                    prefetch_stream::<N>(p[i], F::BYTES);
+                }
+                for (part, x) in x.iter().enumerate() {
+                    for i in 0..N {
+                        acc[i] = step::<D, F>(p[i], part, x, acc[i]);
+                    }
+                }
+                for i in 0..N {
+                    p[i] = p[i].wrapping_add(F::BYTES);
+                }
+            }
+            if let [x] = rest {
+                let mut tail = [0u8; 256];
+                for i in 0..N {
+                    let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
+                    tail[..bytes.len()].copy_from_slice(bytes);
+                    acc[i] = step::<D, F>(tail.as_ptr(), 0, x, acc[i]);
                 }
             }
             for i in 0..N {
-                p[i] = p[i].wrapping_add(F::BYTES);
+                let s = _mm256_add_ps(acc[i].0, acc[i].1);
+                let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+                let s = _mm_add_ps(s, acc[i].2);
+                let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+                sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
             }
         }
-        if let [x] = rest {
-            let mut tail = [0u8; 256];
-            for i in 0..N {
-                let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
-                tail[..bytes.len()].copy_from_slice(bytes);
-                acc[i] = step::<D, F>(tail.as_ptr(), 0, x, acc[i]);
-            }
-        }
-        for i in 0..N {
-            let s = _mm256_add_ps(acc[i].0, acc[i].1);
-            let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
-            let s = _mm_add_ps(s, acc[i].2);
-            let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-            sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-        }
+        sums
     }
-    sums
 }
 
 /// Sums of the first pairs, of the second pairs, of the minimums.

@@ -69,90 +69,74 @@ pub(super) unsafe fn rows<D: Dot, F: Sixteens>(job: Job<'_>, scratch: &mut Scrat
     let acts = prepare(x, F::SHAPE, &F::ORDER, scratch);
     assert_eq!(w.row_bytes(), acts.len() * F::BLOCK_BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams(Dots::<D, F> { w, acts, kind: PhantomData }, rows, y) };
+    unsafe { in_streams::<Dots<D, F>>(w, rows, acts, y) };
 }
 
-/// Rows of `F`, with the activations that they are multiplied with.
-struct Dots<'a, D, F> {
-    w: Matrix<'a>,
-    acts: &'a [Acts],
-    kind: PhantomData<(D, F)>,
-}
+/// The products of rows of `F`. `acts` are as many blocks as a row has.
+struct Dots<D, F>(PhantomData<(D, F)>);
 
-impl<D: Dot, F: Sixteens> Multiply for Dots<'_, D, F> {
+impl<D: Dot, F: Sixteens> Multiply for Dots<D, F> {
+    type Acts = Acts;
+
     #[inline(always)]
-    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
-        // SAFETY: passed on; the activations are as long as the rows.
-        unsafe { multiply::<D, F, N>(self.w, rows, self.acts) }
-    }
-}
-
-/// The products of some rows, which are read side by side.
-///
-/// # Safety
-/// The features of `D`; the weights are `F`'s, and `acts` are as many blocks as a row has.
-#[inline(always)]
-unsafe fn multiply<D: Dot, F: Sixteens, const N: usize>(
-    w: Matrix<'_>,
-    rows: [usize; N],
-    acts: &[Acts],
-) -> [f32; N] {
-    // Pairs of sums of a row: with one row, its additions would wait for each other.
-    let pairs = if N == 1 { 2 } else { 1 };
-    // By index: what goes over arrays by value goes through memory.
-    let mut p = [std::ptr::null(); N];
-    for i in 0..N {
-        p[i] = w.row(rows[i]).as_ptr();
-    }
-    let mut sums = [0.0; N];
-    // SAFETY: the caller has the features; the rows have these blocks; the fields are vectors, on boundaries
-    // of 32 bytes; prefetching reads nothing, whatever the address.
-    unsafe {
-        let mut acc = [[_mm256_setzero_ps(); 4]; N];
-        for x in acts {
-            for i in 0..N {
-                prefetch_stream::<N>(p[i], F::BLOCK_BYTES);
-            }
-            for i in 0..N {
-                let (mut scale, m) = F::scales(p[i]);
-                for half in 0..2 {
-                    let of_x = _mm256_load_ps(x.scale[8 * half..].as_ptr());
-                    scale[half] = _mm256_mul_ps(scale[half], of_x);
-                    if F::SHAPE.mins {
-                        let minsum = _mm256_load_ps(x.minsum[8 * half..].as_ptr());
-                        acc[i][half] = _mm256_fmadd_ps(m[half], minsum, acc[i][half]);
-                    }
-                }
-                for v in 0..PAIRS {
-                    let q = F::quants(p[i], v);
-                    for k in 0..2 {
-                        let place = 4 * v + 2 * k;
-                        let init = || _mm256_load_si256(x.init[place..].as_ptr().cast());
-                        let of_x = _mm256_load_si256(x.q[place..].as_ptr().cast());
-                        let s = D::start(F::MAX, 0, init);
-                        let s = D::add(F::MAX, s, D::weights(F::MAX, q[k]), of_x);
-                        let s = _mm256_cvtepi32_ps(D::finish(F::MAX, s, init));
-                        let (half, lanes) = Spread::<F>::LANES[place / 2];
-                        let lanes = _mm256_loadu_si256(lanes.as_ptr().cast());
-                        let scale = _mm256_permutevar8x32_ps(scale[half], lanes);
-                        let to = &mut acc[i][v % pairs * 2 + k];
-                        *to = _mm256_fmadd_ps(s, scale, *to);
-                    }
-                }
-            }
-            for i in 0..N {
-                p[i] = p[i].wrapping_add(F::BLOCK_BYTES);
-            }
-        }
+    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+        // Pairs of sums of a row: with one row, its additions would wait for each other.
+        let pairs = if N == 1 { 2 } else { 1 };
+        // By index: what goes over arrays by value goes through memory.
+        let mut p = [std::ptr::null(); N];
         for i in 0..N {
-            let [a, b, c, d] = acc[i];
-            let s = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
-            let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
-            let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-            sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+            p[i] = w.row(rows[i]).as_ptr();
         }
+        let mut sums = [0.0; N];
+        // SAFETY: the caller has the features; the rows have these blocks; the fields are vectors, on boundaries
+        // of 32 bytes; prefetching reads nothing, whatever the address.
+        unsafe {
+            let mut acc = [[_mm256_setzero_ps(); 4]; N];
+            for x in acts {
+                for i in 0..N {
+                    prefetch_stream::<N>(p[i], F::BLOCK_BYTES);
+                }
+                for i in 0..N {
+                    let (mut scale, m) = F::scales(p[i]);
+                    for half in 0..2 {
+                        let of_x = _mm256_load_ps(x.scale[8 * half..].as_ptr());
+                        scale[half] = _mm256_mul_ps(scale[half], of_x);
+                        if F::SHAPE.mins {
+                            let minsum = _mm256_load_ps(x.minsum[8 * half..].as_ptr());
+                            acc[i][half] = _mm256_fmadd_ps(m[half], minsum, acc[i][half]);
+                        }
+                    }
+                    for v in 0..PAIRS {
+                        let q = F::quants(p[i], v);
+                        for k in 0..2 {
+                            let place = 4 * v + 2 * k;
+                            let init = || _mm256_load_si256(x.init[place..].as_ptr().cast());
+                            let of_x = _mm256_load_si256(x.q[place..].as_ptr().cast());
+                            let s = D::start(F::MAX, 0, init);
+                            let s = D::add(F::MAX, s, D::weights(F::MAX, q[k]), of_x);
+                            let s = _mm256_cvtepi32_ps(D::finish(F::MAX, s, init));
+                            let (half, lanes) = Spread::<F>::LANES[place / 2];
+                            let lanes = _mm256_loadu_si256(lanes.as_ptr().cast());
+                            let scale = _mm256_permutevar8x32_ps(scale[half], lanes);
+                            let to = &mut acc[i][v % pairs * 2 + k];
+                            *to = _mm256_fmadd_ps(s, scale, *to);
+                        }
+                    }
+                }
+                for i in 0..N {
+                    p[i] = p[i].wrapping_add(F::BLOCK_BYTES);
+                }
+            }
+            for i in 0..N {
+                let [a, b, c, d] = acc[i];
+                let s = _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d));
+                let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps::<1>(s));
+                let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+                sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+            }
+        }
+        sums
     }
-    sums
 }
 
 /// Where each element of a vector has its scale: in which half of them, and where there.

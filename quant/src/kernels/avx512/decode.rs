@@ -5,7 +5,7 @@
 //! streams ([`streams`](crate::kernels::streams)) and a prefetch some steps ahead, which simply runs on into
 //! the next row.
 
-#![allow(clippy::needless_range_loop)] // see `multiply`
+#![allow(clippy::needless_range_loop)] // see `Dots::rows`
 
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -71,73 +71,58 @@ pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
     let acts = prepare::<F>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams(Dots::<F> { w, acts, format: PhantomData }, rows, y) };
+    unsafe { in_streams::<Dots<F>>(w, rows, acts, y) };
 }
 
-/// Rows of `F`, with the activations that they are multiplied with.
-struct Dots<'a, F> {
-    w: Matrix<'a>,
-    acts: &'a [Acts],
-    format: PhantomData<F>,
-}
+/// The products of rows of `F`. `acts` are as many steps as a row has.
+struct Dots<F>(PhantomData<F>);
 
-impl<F: Lanes> Multiply for Dots<'_, F> {
-    #[inline(always)]
-    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
-        // SAFETY: passed on; the activations are as long as the rows.
-        unsafe { multiply::<F, N>(self.w, rows, self.acts) }
-    }
-}
+impl<F: Lanes> Multiply for Dots<F> {
+    type Acts = Acts;
 
-/// The products of some rows, which are read side by side.
-///
-/// # Safety
-/// AVX-512 F, BW, DQ, VL and VNNI; the weights are `F`'s, and `acts` are as many steps as a row has.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn multiply<F: Lanes, const N: usize>(
-    w: Matrix<'_>,
-    rows: [usize; N],
-    acts: &[Acts],
-) -> [f32; N] {
-    const { assert!(F::BYTES <= 256) };
-    // What is left holds less than a step, and nothing where steps come in parts.
-    let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
-    debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
-    // By index: what goes over arrays by value goes through memory.
-    let mut p = [std::ptr::null(); N];
-    for i in 0..N {
-        p[i] = w.row(rows[i]).as_ptr();
-    }
-    let mut acc = [(_mm512_setzero_ps(), _mm_setzero_ps()); N];
-    for x in whole.chunks_exact(F::PARTS) {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+        const { assert!(F::BYTES <= 256) };
+        // What is left holds less than a step, and nothing where steps come in parts.
+        let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
+        debug_assert!(F::PARTS == 1 || rest.is_empty() && whole.len().is_multiple_of(F::PARTS));
+        // By index: what goes over arrays by value goes through memory.
+        let mut p = [std::ptr::null(); N];
         for i in 0..N {
-            prefetch_stream::<N>(p[i], F::BYTES);
+            p[i] = w.row(rows[i]).as_ptr();
         }
-        for (part, x) in x.iter().enumerate() {
+        let mut acc = [(_mm512_setzero_ps(), _mm_setzero_ps()); N];
+        for x in whole.chunks_exact(F::PARTS) {
             for i in 0..N {
-                // SAFETY: the row has these whole steps.
-                acc[i] = unsafe { step::<F>(p[i], part, x, acc[i]) };
+                prefetch_stream::<N>(p[i], F::BYTES);
+            }
+            for (part, x) in x.iter().enumerate() {
+                for i in 0..N {
+                    // SAFETY: the row has these whole steps.
+                    acc[i] = unsafe { step::<F>(p[i], part, x, acc[i]) };
+                }
+            }
+            for i in 0..N {
+                p[i] = p[i].wrapping_add(F::BYTES);
             }
         }
-        for i in 0..N {
-            p[i] = p[i].wrapping_add(F::BYTES);
+        if let [x] = rest {
+            let mut tail = [0u8; 256];
+            for i in 0..N {
+                let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
+                tail[..bytes.len()].copy_from_slice(bytes);
+                // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
+                acc[i] = unsafe { step::<F>(tail.as_ptr(), 0, x, acc[i]) };
+            }
         }
-    }
-    if let [x] = rest {
-        let mut tail = [0u8; 256];
+        let mut sums = [0.0; N];
         for i in 0..N {
-            let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
-            tail[..bytes.len()].copy_from_slice(bytes);
-            // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
-            acc[i] = unsafe { step::<F>(tail.as_ptr(), 0, x, acc[i]) };
+            sums[i] =
+                _mm512_reduce_add_ps(_mm512_add_ps(acc[i].0, _mm512_zextps128_ps512(acc[i].1)));
         }
+        sums
     }
-    let mut sums = [0.0; N];
-    for i in 0..N {
-        sums[i] = _mm512_reduce_add_ps(_mm512_add_ps(acc[i].0, _mm512_zextps128_ps512(acc[i].1)));
-    }
-    sums
 }
 
 /// The sums of the products, and of the minimums.

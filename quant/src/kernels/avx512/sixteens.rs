@@ -55,81 +55,65 @@ pub(super) unsafe fn matmul<F: Sixteens>(job: Job<'_>, scratch: &mut Scratch) {
     let acts = prepare(x, F::SHAPE, &F::ORDER, scratch);
     assert_eq!(w.row_bytes(), acts.len() * F::BLOCK_BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams(Dots::<F> { w, acts, format: PhantomData }, rows, y) };
+    unsafe { in_streams::<Dots<F>>(w, rows, acts, y) };
 }
 
-/// Rows of `F`, with the activations that they are multiplied with.
-struct Dots<'a, F> {
-    w: Matrix<'a>,
-    acts: &'a [Acts],
-    format: PhantomData<F>,
-}
+/// The products of rows of `F`. `acts` are as many blocks as a row has.
+struct Dots<F>(PhantomData<F>);
 
-impl<F: Sixteens> Multiply for Dots<'_, F> {
-    #[inline(always)]
-    unsafe fn rows<const N: usize>(&self, rows: [usize; N]) -> [f32; N] {
-        // SAFETY: passed on; the activations are as long as the rows.
-        unsafe { multiply::<F, N>(self.w, rows, self.acts) }
-    }
-}
+impl<F: Sixteens> Multiply for Dots<F> {
+    type Acts = Acts;
 
-/// The products of some rows, which are read side by side.
-///
-/// # Safety
-/// AVX-512 F, BW, DQ, VL and VNNI; the weights are `F`'s, and `acts` are as many blocks as a row has.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn multiply<F: Sixteens, const N: usize>(
-    w: Matrix<'_>,
-    rows: [usize; N],
-    acts: &[Acts],
-) -> [f32; N] {
-    // Sums of a row: with one row, its additions would wait for each other.
-    let sums = if N == 1 { VECTORS } else { 1 };
-    // By index: what goes over arrays by value goes through memory.
-    let mut p = [std::ptr::null(); N];
-    for i in 0..N {
-        p[i] = w.row(rows[i]).as_ptr();
-    }
-    let mut acc = [[_mm512_setzero_ps(); VECTORS]; N];
-    for x in acts {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+        // Sums of a row: with one row, its additions would wait for each other.
+        let sums = if N == 1 { VECTORS } else { 1 };
+        // By index: what goes over arrays by value goes through memory.
+        let mut p = [std::ptr::null(); N];
         for i in 0..N {
-            prefetch_stream::<N>(p[i], F::BLOCK_BYTES);
+            p[i] = w.row(rows[i]).as_ptr();
         }
-        for i in 0..N {
-            // SAFETY: the row has this block; the fields are vectors, on boundaries of 64 bytes.
-            unsafe {
-                let (d, m) = F::scales(p[i]);
-                let scale = _mm512_mul_ps(d, _mm512_load_ps(x.scale.as_ptr()));
-                if F::SHAPE.mins {
-                    let minsum = _mm512_load_ps(x.minsum.as_ptr());
-                    acc[i][0] = _mm512_fmadd_ps(m, minsum, acc[i][0]);
-                }
-                for v in 0..VECTORS {
-                    let init = match F::SHAPE.mins {
-                        true => _mm512_setzero_si512(),
-                        false => _mm512_load_si512(x.init[4 * v..].as_ptr().cast()),
-                    };
-                    let q = _mm512_load_si512(x.q[4 * v..].as_ptr().cast());
-                    let sum = _mm512_dpbusd_epi32(init, F::quants(p[i], v), q);
-                    let lanes = _mm512_loadu_si512(Spread::<F>::LANES[v].as_ptr().cast());
-                    let scale = _mm512_permutexvar_ps(lanes, scale);
-                    let to = &mut acc[i][v % sums];
-                    *to = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *to);
+        let mut acc = [[_mm512_setzero_ps(); VECTORS]; N];
+        for x in acts {
+            for i in 0..N {
+                prefetch_stream::<N>(p[i], F::BLOCK_BYTES);
+            }
+            for i in 0..N {
+                // SAFETY: the row has this block; the fields are vectors, on boundaries of 64 bytes.
+                unsafe {
+                    let (d, m) = F::scales(p[i]);
+                    let scale = _mm512_mul_ps(d, _mm512_load_ps(x.scale.as_ptr()));
+                    if F::SHAPE.mins {
+                        let minsum = _mm512_load_ps(x.minsum.as_ptr());
+                        acc[i][0] = _mm512_fmadd_ps(m, minsum, acc[i][0]);
+                    }
+                    for v in 0..VECTORS {
+                        let init = match F::SHAPE.mins {
+                            true => _mm512_setzero_si512(),
+                            false => _mm512_load_si512(x.init[4 * v..].as_ptr().cast()),
+                        };
+                        let q = _mm512_load_si512(x.q[4 * v..].as_ptr().cast());
+                        let sum = _mm512_dpbusd_epi32(init, F::quants(p[i], v), q);
+                        let lanes = _mm512_loadu_si512(Spread::<F>::LANES[v].as_ptr().cast());
+                        let scale = _mm512_permutexvar_ps(lanes, scale);
+                        let to = &mut acc[i][v % sums];
+                        *to = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *to);
+                    }
                 }
             }
+            for i in 0..N {
+                p[i] = p[i].wrapping_add(F::BLOCK_BYTES);
+            }
         }
+        let mut out = [0.0; N];
         for i in 0..N {
-            p[i] = p[i].wrapping_add(F::BLOCK_BYTES);
+            let [a, b, c, d] = acc[i];
+            let sum = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+            out[i] = _mm512_reduce_add_ps(sum);
         }
+        out
     }
-    let mut out = [0.0; N];
-    for i in 0..N {
-        let [a, b, c, d] = acc[i];
-        let sum = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
-        out[i] = _mm512_reduce_add_ps(sum);
-    }
-    out
 }
 
 /// Where each element of a vector has its scale.
