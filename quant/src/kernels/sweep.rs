@@ -8,7 +8,7 @@
 
 use super::packing::tiles;
 use super::panel::{Layout, Lines, Shape};
-use super::prefetch::prefetch_slice_l2;
+use super::streams::Ask;
 use super::{Job, Scratch, cache};
 use crate::Matrix;
 use crate::codec::QK;
@@ -65,8 +65,7 @@ impl At {
 }
 
 /// One call of a tile kernel.
-#[derive(Clone, Copy)]
-pub(super) struct Tile {
+pub(super) struct Tile<'a> {
     /// `groups` groups of 16 rows, on a 64-byte boundary; where there are more `rows`, those of the next 16
     /// lie after them.
     pub(super) panel: *const u8,
@@ -83,6 +82,8 @@ pub(super) struct Tile {
     pub(super) rows: usize,
     /// Is `y` to be set, rather than added to?
     pub(super) first: bool,
+    /// What comes after these rows: a step is due with every group.
+    pub(super) ask: &'a mut Ask,
 }
 
 /// What [`sweep`] must know of a format and a tile kernel.
@@ -106,7 +107,7 @@ pub(super) fn sweep(
     job: Job<'_>,
     scratch: &mut Scratch,
     unpack: impl Fn(At, usize, *mut u8),
-    tile: impl Fn(Tile, usize),
+    tile: impl Fn(Tile<'_>, usize),
 ) {
     let Job { w, rows, x, y, ld } = job;
     let rows0 = rows.start;
@@ -144,14 +145,11 @@ pub(super) fn sweep(
                     let at = At::strip(w, r0, end, &mut scratch.spare);
                     unpack(at.skip(from), groups, panel.as_mut_ptr());
                 }
-                let (count, ahead) = (n.div_ceil(most), ROWS * strips);
-                for (i, of) in tiles(n, most).enumerate() {
-                    // The next strips, a few rows a tile.
-                    for r in end + i * ahead / count..end + (i + 1) * ahead / count {
-                        if r < rows.end {
-                            prefetch_slice_l2(&w.row(r)[from..][..len]);
-                        }
-                    }
+                let next = w.data().as_ptr().wrapping_add(end * w.row_bytes() + from);
+                let coming = (ROWS * strips).min(rows.end - end);
+                let steps = n.div_ceil(most) * strips.div_ceil(of_tile) * groups;
+                let mut ask = Ask::new(next, coming, len, w.row_bytes(), steps);
+                for of in tiles(n, most) {
                     let (t0, tokens) = (of.start, of.len());
                     let at = t0 * token_bytes + c0 / shape.group * shape.pack_bytes(tokens);
                     let pack = pack[at..][..groups * shape.pack_bytes(tokens)].as_ptr();
@@ -162,7 +160,8 @@ pub(super) fn sweep(
                         let y = &mut y[..(tokens - 1) * ld + rows];
                         let (panel, y) = (panel.as_ptr(), y.as_mut_ptr());
                         let (far, first) = (r0 == s0, c0 == 0);
-                        tile(Tile { panel, pack, far, groups, y, ld, rows, first }, tokens);
+                        let ask = &mut ask;
+                        tile(Tile { panel, pack, far, groups, y, ld, rows, first, ask }, tokens);
                     }
                 }
             }

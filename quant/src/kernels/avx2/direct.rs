@@ -53,16 +53,17 @@ pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
     let shape = F::SHAPE;
     let groups = w.cols() / shape.group;
     assert!(pack.len() >= groups * shape.pack_bytes(T));
-    let ask = Ask::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, spare);
-        let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
+        let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
+        let coming = ROWS.min(rows.end - r0 - strip);
+        let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
         // SAFETY: the caller has the features, the strip and the pack have `groups` groups.
         unsafe {
             let mut acc = [[_mm256_setzero_ps(); T]; 2];
             for g in 0..groups {
-                ask.step(next, g);
+                ask.step();
                 let pack = pack.as_ptr().add(g * shape.pack_bytes(T));
                 acc[0] = octet::<D, F, T>(at, g, pack, acc[0]);
                 acc[1] = octet::<D, F, T>(at.below(OCTET), g, pack, acc[1]);

@@ -73,8 +73,8 @@ pub(super) unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
 /// # Safety
 /// The features of `D`; `tile` is what its documentation says, of `T` tokens.
 #[inline(always)]
-pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first } = tile;
+pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile<'_>) {
+    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first, ask } = tile;
     let shape = F::SHAPE;
     let fours = shape.group / 4;
     let chain = D::chain(F::MAX).min(fours);
@@ -130,6 +130,7 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile) {
                     }
                 }
             }
+            ask.step();
             if far {
                 for line in 0..shape.pack_bytes(T).div_ceil(64) {
                     let ahead = pack.wrapping_add(AHEAD + 64 * line);

@@ -49,14 +49,15 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     if !there {
         shape.pack(x, 0, T, pack);
     }
-    let ask = Ask::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, &mut scratch.spare);
-        let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
+        let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
+        let coming = ROWS.min(rows.end - r0 - strip);
+        let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
         let mut acc = [_mm512_setzero_ps(); T];
         for g in 0..groups {
-            ask.step(next, g);
+            ask.step();
             // SAFETY: the rows and the pack hold `groups` groups.
             unsafe {
                 let group = F::group(at, g);

@@ -58,7 +58,7 @@ pub(super) unsafe fn matmul<F: Strip>(tiling: Tiling, job: Job<'_>, scratch: &mu
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
+unsafe fn run<F: Strip>(tile: Tile<'_>, tokens: usize) {
     // SAFETY: passed on.
     unsafe {
         match tokens {
@@ -82,7 +82,7 @@ unsafe fn run<F: Strip>(tile: Tile, tokens: usize) {
 
 /// Of more than 16 rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn run_two<F: Strip>(tile: Tile, tokens: usize) {
+unsafe fn run_two<F: Strip>(tile: Tile<'_>, tokens: usize) {
     // SAFETY: passed on.
     unsafe {
         match tokens {
@@ -99,8 +99,8 @@ unsafe fn run_two<F: Strip>(tile: Tile, tokens: usize) {
 
 /// A tile of `T` tokens and `S` strips, the last of which may have fewer rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile_kernel<F: Strip, const T: usize, const S: usize>(tile: Tile) {
-    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first } = tile;
+unsafe fn tile_kernel<F: Strip, const T: usize, const S: usize>(tile: Tile<'_>) {
+    let Tile { mut panel, mut pack, far, groups, y, ld, rows, first, ask } = tile;
     let shape = F::SHAPE;
     let strip_bytes = groups * shape.panel_bytes(ROWS);
     for t in 0..T {
@@ -166,6 +166,7 @@ unsafe fn tile_kernel<F: Strip, const T: usize, const S: usize>(tile: Tile) {
                     }
                 }
             }
+            ask.step();
             if far {
                 for line in 0..shape.pack_bytes(T).div_ceil(64) {
                     let ahead = pack.wrapping_add(AHEAD + 64 * line);
