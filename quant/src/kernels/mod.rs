@@ -115,6 +115,8 @@ pub struct Scratch {
     /// The last rows, where they do not make a strip.
     #[cfg(target_arch = "x86_64")]
     spare: Lines,
+    /// See [`Scratch::set_coming`].
+    coming: usize,
 }
 
 impl Scratch {
@@ -123,6 +125,19 @@ impl Scratch {
     /// beginning, promises nothing.
     pub fn set_input(&mut self, input: u64) {
         self.pack.set_input(input);
+    }
+
+    /// Says that the caller is likely to go on with as many rows of the same matrix after those of a call, so that they
+    /// may be asked for at its end. 0 in the beginning; stays until it is set again.
+    pub fn set_coming(&mut self, rows: usize) {
+        self.coming = rows;
+    }
+
+    /// The rows of a matrix of `of` rows that are worth asking for in a call for the rows up to `end`: those before the
+    /// one that this gives.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    fn wanted(&self, end: usize, of: usize) -> usize {
+        end.saturating_add(self.coming).min(of)
     }
 }
 

@@ -111,6 +111,7 @@ pub(super) fn sweep(
 ) {
     let Job { w, rows, x, y, ld } = job;
     let rows0 = rows.start;
+    let wanted = scratch.wanted(rows.end, w.rows());
     let Sweep { shape, block_len, block_bytes, tokens: most, strips: of_tile } = kernel;
     assert_eq!(w.row_bytes(), x.cols / block_len * block_bytes);
     let token_bytes = x.cols / shape.group * shape.pack_bytes(1);
@@ -146,7 +147,7 @@ pub(super) fn sweep(
                     unpack(at.skip(from), groups, panel.as_mut_ptr());
                 }
                 let next = w.data().as_ptr().wrapping_add(end * w.row_bytes() + from);
-                let coming = (ROWS * strips).min(rows.end - end);
+                let coming = (ROWS * strips).min(wanted - end);
                 let steps = n.div_ceil(most) * strips.div_ceil(of_tile) * groups;
                 let mut ask = Ask::new(next, coming, len, w.row_bytes(), steps);
                 for of in tiles(n, most) {

@@ -50,7 +50,7 @@ pub(crate) struct Claims<'a> {
 
 enum How {
     Shrinking { most: usize },
-    Shares { index: usize, exhausted: usize },
+    Shares { index: usize, exhausted: usize, most: usize },
 }
 
 /// The parts of `0..n` that thread `index` of `threads` begins with.
@@ -66,9 +66,19 @@ impl<'a> Claims<'a> {
     }
 
     /// An equal share for every thread, which it goes through from front to back, so that each reads
-    /// one stream through memory; who is done takes from the backs of the others.
-    pub(crate) fn shares(taken: &'a [Taken], n: usize, index: usize) -> Self {
-        Claims { taken, n, how: How::Shares { index, exhausted: 0 } }
+    /// one stream through memory, at most `most` at a time; who is done takes from the backs of the others.
+    pub(crate) fn shares(taken: &'a [Taken], n: usize, index: usize, most: usize) -> Self {
+        Claims { taken, n, how: How::Shares { index, exhausted: 0, most } }
+    }
+
+    /// How many parts after this claim, the last one, the same thread goes on with, unless others take them.
+    pub(crate) fn after(&self, claim: &Range<usize>) -> usize {
+        match self.how {
+            How::Shares { index, exhausted: 0, .. } => {
+                share(self.n, index, self.taken.len()).end - claim.end
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -83,13 +93,16 @@ impl Iterator for Claims<'_> {
                 let share = |left: usize| (left / threads).clamp(1, *most);
                 self.taken[0].take(self.n, false, share)
             }
-            How::Shares { index, exhausted } => {
+            How::Shares { index, exhausted, most } => {
                 while *exhausted < threads {
                     let of = (*index + *exhausted) % threads;
                     let share = share(self.n, of, threads);
                     // Half of what is left, again and again: the others find something to take
                     // until the end, and then only a little is left that one may wait for.
-                    let half = |left: usize| if threads == 1 { left } else { left.div_ceil(2) };
+                    let half = |left: usize| match threads {
+                        1 => left.min(*most),
+                        _ => left.div_ceil(2).min(*most),
+                    };
                     let claim = self.taken[of].take(share.len(), *exhausted > 0, half);
                     if let Some(claim) = claim {
                         return Some(share.start + claim.start..share.start + claim.end);
@@ -117,7 +130,7 @@ mod tests {
                 for shares in [false, true] {
                     let taken = taken(threads);
                     let claims = |i| match shares {
-                        true => Claims::shares(&taken, n, i),
+                        true => Claims::shares(&taken, n, i, n.min(20)),
                         false => Claims::shrinking(&taken, n, 8),
                     };
                     let mut all: Vec<usize> = std::thread::scope(|s| {
@@ -143,14 +156,30 @@ mod tests {
     #[test]
     fn a_share_is_one_stream_and_shrinking_pieces_of_it_can_be_stolen() {
         let taken = taken(2);
-        let mut own = Claims::shares(&taken, 100, 1);
+        let mut own = Claims::shares(&taken, 100, 1, 100);
         assert_eq!(own.next(), Some(50..75));
         assert_eq!(own.next(), Some(75..88));
-        let other: Vec<_> = Claims::shares(&taken, 100, 0).collect();
+        let other: Vec<_> = Claims::shares(&taken, 100, 0, 100).collect();
         assert!(other.is_sorted_by_key(|c| c.start >= 50), "its own share first");
         let stolen: Vec<_> = other.into_iter().filter(|c| c.start >= 50).collect();
         assert_eq!(stolen[0], 94..100);
         assert!(stolen.is_sorted_by(|a, b| a.start == b.end));
         assert_eq!(own.next(), None);
+    }
+
+    #[test]
+    fn what_comes_after_a_claim_is_known_within_a_share() {
+        let taken = taken(2);
+        let mut own = Claims::shares(&taken, 100, 0, 8);
+        let mut seen = vec![];
+        while let Some(claim) = own.next() {
+            seen.push((claim.clone(), own.after(&claim)));
+        }
+        assert_eq!(seen[..3], [(0..8, 42), (8..16, 34), (16..24, 26)]);
+        assert!(seen.iter().all(|(claim, after)| claim.len() <= 8 && *after <= 50 - claim.len()));
+        // From the back of the other share: nobody knows what comes.
+        assert!(seen.iter().all(|(claim, after)| claim.start < 50 || *after == 0));
+        let all = Claims::shrinking(&taken, 100, 8);
+        assert_eq!(all.after(&(0..8)), 0);
     }
 }

@@ -27,6 +27,10 @@ pub(super) const CLAIM: usize = 128;
 /// Rows between one whose results are written and the one whose place is asked for.
 pub(super) const WRITE_AHEAD: usize = 8;
 
+/// The most tokens for which each thread goes through weights from front to back, so that those to come can be asked
+/// for. With more, reading them takes a small part of the time.
+const STREAMED: usize = 64;
+
 /// Claims of so small a part of a thread's share are the last ones.
 const LAST: usize = 4;
 
@@ -52,8 +56,11 @@ impl<'a> Worker<'a> {
         let taken = &self.cpu.claims[self.claims * threads..][..threads];
         self.claims += 1;
         self.scratch.set_input(self.pass.number << 16 | self.claims as u64);
-        if self.active.len() <= SMALL {
-            Claims::shares(taken, n, self.index)
+        let tokens = self.active.len();
+        if tokens <= SMALL {
+            Claims::shares(taken, n, self.index, n)
+        } else if tokens <= STREAMED {
+            Claims::shares(taken, n, self.index, most)
         } else {
             Claims::shrinking(taken, n, most)
         }
@@ -64,7 +71,7 @@ impl<'a> Worker<'a> {
     /// rows, or else one after the other.
     pub(super) fn wait_and_ask(&self, next: &[&WeightMatrix], side_by_side: bool) {
         let mut ahead = Ahead::default();
-        if self.active.len() <= SMALL {
+        if self.active.len() <= STREAMED {
             let unit = if side_by_side { QK } else { STRIP };
             let parts = |w: &WeightMatrix| w.rows.div_ceil(unit);
             let total =
@@ -124,7 +131,9 @@ impl<'a> Worker<'a> {
         let parts = |w: &WeightMatrix| w.rows.div_ceil(STRIP);
         let total = matrices.iter().map(|(w, _)| parts(w)).sum();
         let mut asked = self.active.len() > SMALL;
-        for claim in self.claim(total, CLAIM / STRIP) {
+        let mut claims = self.claim(total, CLAIM / STRIP);
+        while let Some(claim) = claims.next() {
+            self.scratch.set_coming(claims.after(&claim) * STRIP);
             if !asked && claim.len() * self.cpu.threads * LAST <= total {
                 asked = true;
                 between.ask();

@@ -312,7 +312,9 @@ impl Backend for Worker<'_> {
         let (gate, up) = (self.view(&layer.gate), self.view(&layer.up));
         let quantize = wants_q8(&[&layer.down]);
         self.g_packing = self.packing(&[&layer.down], ffn);
-        for claim in self.claim(ffn.div_ceil(QK), CLAIM / QK) {
+        let mut claims = self.claim(ffn.div_ceil(QK), CLAIM / QK);
+        while let Some(claim) = claims.next() {
+            self.scratch.set_coming(claims.after(&claim) * QK);
             let rows = claim.start * QK..(claim.end * QK).min(ffn);
             let len = rows.len();
             self.tile.resize(self.tile.len().max(n * len), 0.0);

@@ -18,6 +18,8 @@ pub(super) const TOKENS: usize = 3;
 pub(super) struct Strips<'a> {
     w: Matrix<'a>,
     rows: std::ops::Range<usize>,
+    /// Rows before this one are asked for.
+    wanted: usize,
     pack: &'a [u8],
     y: &'a mut [f32],
     ld: usize,
@@ -29,11 +31,12 @@ pub(super) struct Strips<'a> {
 /// `TOKENS` tokens are asked for.
 pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, ld } = job;
+    let wanted = scratch.wanted(rows.end, w.rows());
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let pack = scratch.pack.at_least(x.cols / shape.group * shape.pack_bytes(x.n));
     shape.pack(x, 0, x.n, pack);
-    let strips = Strips { w, rows, pack, y, ld, spare: &mut scratch.spare };
+    let strips = Strips { w, rows, wanted, pack, y, ld, spare: &mut scratch.spare };
     // SAFETY: passed on.
     unsafe {
         match x.n {
@@ -49,7 +52,7 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
 /// is as [`Job`] says.
 #[inline(always)]
 pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
-    let Strips { w, rows, pack, y, ld, spare } = job;
+    let Strips { w, rows, wanted, pack, y, ld, spare } = job;
     let shape = F::SHAPE;
     let groups = w.cols() / shape.group;
     assert!(pack.len() >= groups * shape.pack_bytes(T));
@@ -57,7 +60,7 @@ pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, spare);
         let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
-        let coming = ROWS.min(rows.end - r0 - strip);
+        let coming = ROWS.min(wanted - r0 - strip);
         let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
         // SAFETY: the caller has the features, the strip and the pack have `groups` groups.
         unsafe {

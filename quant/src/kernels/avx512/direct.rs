@@ -44,6 +44,7 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let groups = x.cols / shape.group;
+    let wanted = scratch.wanted(rows.end, w.rows());
     let layout = Layout { tile: T, shape, tokens: (0, T), cols: x.cols };
     let (pack, there) = scratch.pack.keep(layout, groups * shape.pack_bytes(T));
     if !there {
@@ -53,7 +54,7 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, &mut scratch.spare);
         let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
-        let coming = ROWS.min(rows.end - r0 - strip);
+        let coming = ROWS.min(wanted - r0 - strip);
         let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
         let mut acc = [_mm512_setzero_ps(); T];
         for g in 0..groups {
