@@ -70,9 +70,7 @@ fn resizing_is_pillows() {
         let got: Vec<u8> =
             places.flat_map(|(y, x)| [at(y, x, 0), at(y, x, 1), at(y, x, 2)]).collect();
         let (worst, mean) = difference(&got, want.data());
-        println!("{name:>24}: {worst} at most, {mean:.4} in the mean");
-        // One step, where the two round differently.
-        assert!(worst <= 1 && mean < 0.3, "{name}: {worst}, {mean}");
+        assert!(worst == 0, "{name}: {worst} at most, {mean} in the mean");
         count += 1;
     }
     assert_eq!(count, 15);
@@ -92,7 +90,7 @@ fn pixels_are_those_of_transformers() {
         let got = pixels(&format!("image_{name}.png"));
         let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("image_{name}.png: {worst}");
-        assert!(worst <= 2.0 / 255.0 + 1e-6, "image_{name}: {worst}");
+        assert!(worst <= 1e-6, "image_{name}: {worst}");
     }
     for name in ["grey", "alpha"] {
         let want = golden.tensor(&format!("pixels_{name}_u8")).unwrap();
@@ -100,7 +98,7 @@ fn pixels_are_those_of_transformers() {
             .iter()
             .map(|v| ((v + 1.0) * 127.5).round() as u8)
             .collect();
-        assert!(difference(&got, want.data()).0 <= 1, "image_{name}");
+        assert_eq!(difference(&got, want.data()).0, 0, "image_{name}");
     }
 }
 
