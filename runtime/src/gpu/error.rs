@@ -25,7 +25,7 @@ pub enum GpuError {
     #[error("{device} does not run {what}: {why}; run on the CPU with --device cpu")]
     Unsupported { device: String, what: &'static str, why: String },
     #[error(
-        "LAPIDARY_GPU_FEATURES asks for {word:?} of {device}: {why}; use some of subgroup, dot4, f16 and matrix, or plain, or leave it unset"
+        "LAPIDARY_GPU_FEATURES asks for {word:?} of {device}: {why}; use some of subgroup, dot4, f16, matrix and layers, or plain, or auto, or leave it unset"
     )]
     Feature { device: String, word: String, why: String },
     #[error("{device} failed: {why}; run on the CPU with --device cpu")]

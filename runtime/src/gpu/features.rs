@@ -80,7 +80,7 @@ impl Features {
     }
 
     /// What `words` asks for: `plain`, or some of `subgroup`, `dot4`, `f16`, `matrix` and `layers` with
-    /// commas between them; `auto` for what is used anyway.
+    /// commas between them; `auto`, alone or with some of these, for what is used anyway, as nothing at all is.
     ///
     /// # Errors
     /// [`GpuError::Feature`] where a word is none of these, or names what the adapter has not.
@@ -90,11 +90,16 @@ impl Features {
             word: word.into(),
             why: why.into(),
         };
-        let mut found = Features { few_registers: offers.few_registers, ..Features::PLAIN };
-        for word in words.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        let words: Vec<&str> = words.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
+        let mut found = match words.is_empty() || words.contains(&"auto") {
+            true => Self::of(offers),
+            false => Features { few_registers: offers.few_registers, ..Features::PLAIN },
+        };
+        for &word in &words {
             match word {
-                "plain" => {}
-                "auto" => found = Self::of(offers),
+                "auto" => {}
+                "plain" if words.len() == 1 => {}
+                "plain" => return Err(refuse(word, "it stands alone")),
                 "subgroup" => match offers.subgroups {
                     Some((least, _)) => found.subgroup = Some(least),
                     None => return Err(refuse(word, "it has no operations across subgroups")),
@@ -268,6 +273,10 @@ mod tests {
         assert_eq!(some, Features { subgroup: Some(32), f16: true, ..Features::PLAIN });
         assert_eq!(read(&some.to_string(), &rich()).unwrap(), some);
         assert_eq!(read("auto", &rich()).unwrap(), Features::of(&rich()));
+        assert_eq!(read(" ", &rich()).unwrap(), Features::of(&rich()));
+        let software = Offers { real: false, ..rich() };
+        assert_eq!(read("layers,auto", &software).unwrap(), Features::of(&rich()));
+        assert!(read("auto,plain", &rich()).is_err());
         let matrix = read("matrix", &rich()).unwrap();
         assert_eq!(
             matrix.many(Format::Q4_0),

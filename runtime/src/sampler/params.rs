@@ -9,7 +9,7 @@ pub enum SamplingError {
     #[error("the sampling parameter {name} is {value}; {expected}")]
     Parameter { name: &'static str, value: f32, expected: &'static str },
     #[error(
-        "the logit of token {token} is {value}: weights are damaged, or keys or values too large for an f16 cache (--kv f32 holds them)"
+        "the logit of token {token} is {value}: weights are damaged, or, with an f16 cache, keys or values too large for it (--kv f32 holds them)"
     )]
     Logit { token: u32, value: f32 },
     #[error("there is no token to draw: {logits} logits, all of them -inf")]
