@@ -46,29 +46,42 @@ impl Rgb {
             return Err(PictureError::FileSize { bytes: bytes.len() as u64 });
         }
         let format = format(bytes)?;
-        match format {
-            ImageFormat::WebP => crate::webp::check(bytes)?,
-            ImageFormat::Jpeg => crate::jpeg::check(bytes)?,
-            _ => {}
-        }
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let mut limits = Limits::no_limits();
-        limits.max_alloc = Some(8 * MAX_PIXELS);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(damaged)?;
-        let (width, height) = decoder.dimensions();
-        match u64::from(width) * u64::from(height) {
-            0 => return Err(PictureError::NoPixels { width, height }),
-            1..=MAX_PIXELS => {}
-            _ => return Err(PictureError::TooLarge { width, height }),
-        }
-        // Metadata that cannot be read is no reason not to show the picture.
-        let orientation = decoder.orientation();
-        let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-        if let Ok(orientation) = orientation {
-            image.apply_orientation(orientation);
-        }
+        let image = match format {
+            ImageFormat::Jpeg => crate::jpeg::decode(bytes)?,
+            _ => decode(bytes, format)?,
+        };
+        let (width, height) = (image.width(), image.height());
         Rgb::from_decoded(image).ok_or(PictureError::NoPixels { width, height })
+    }
+}
+
+/// The picture in a file that is no JPEG, upright.
+fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, PictureError> {
+    if format == ImageFormat::WebP {
+        crate::webp::check(bytes)?;
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(8 * MAX_PIXELS);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    // Metadata that cannot be read is no reason not to show the picture.
+    let orientation = decoder.orientation();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    if let Ok(orientation) = orientation {
+        image.apply_orientation(orientation);
+    }
+    Ok(image)
+}
+
+/// Refuses what is too large, and what is nothing.
+pub(crate) fn check_size(width: u32, height: u32) -> Result<(), PictureError> {
+    match u64::from(width) * u64::from(height) {
+        0 => Err(PictureError::NoPixels { width, height }),
+        1..=MAX_PIXELS => Ok(()),
+        _ => Err(PictureError::TooLarge { width, height }),
     }
 }
 
