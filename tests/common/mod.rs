@@ -57,9 +57,12 @@ pub(crate) fn convert(name: &str, dtype: DType, embed: DType) -> tempfile::TempD
     convert_dir(&fixture(name), dtype, embed)
 }
 
-/// Converts any checkpoint into a folder of its own.
+/// Converts any checkpoint into a folder of its own. What a static holds is never removed, so the folder lies among
+/// what was built, where there is such a place.
 pub(crate) fn convert_dir(checkpoint: &Path, dtype: DType, embed: DType) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = if built.is_dir() { built.into() } else { std::env::temp_dir() };
+    let dir = tempfile::tempdir_in(folder).unwrap();
     let options = convert::Options {
         output: Some(dir.path().join("model.gguf")),
         dtype,
