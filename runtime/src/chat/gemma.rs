@@ -53,7 +53,7 @@ pub(super) fn format(
 fn content<'a>(message: &'a Message, expand: bool, spans: &mut Vec<Span<'a>>) {
     for part in &message.parts {
         match part {
-            Part::Text(text) => spans.push((text.trim(), Plain)),
+            Part::Text(text) => spans.push((super::strip(text), Plain)),
             Part::Image { crops } if expand => {
                 spans.extend(sequence(*crops).map(|text| (text, Parse)));
             }

@@ -265,6 +265,12 @@ fn one_bos(tokenizer: &Tokenizer, mut ids: Vec<u32>) -> Vec<u32> {
     ids
 }
 
+/// The text without the white space around it, as Python's `strip` has it and templates with it: four control
+/// characters count that are none for Unicode.
+fn strip(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
+}
+
 /// A part of a text and whether control tokens in it count.
 type Span<'a> = (&'a str, Special);
 

@@ -1,5 +1,6 @@
 //! The Jinja template of a file, in the surroundings that Transformers gives it.
 
+use std::borrow::Cow;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
@@ -102,6 +103,7 @@ fn environment(source: &str) -> Result<Environment<'static>, Error> {
     });
     env.add_function("strftime_now", super::date::strftime_now);
     env.add_filter("tojson", tojson);
+    env.add_filter("trim", trim);
     env.add_template_owned(NAME, source.to_string())?;
     Ok(env)
 }
@@ -115,6 +117,14 @@ fn describe(err: &Error) -> String {
         cause = err.source();
     }
     text
+}
+
+/// Jinja's `trim`: Python's `strip`, of the characters that are named or of white space.
+fn trim(text: Cow<'_, str>, chars: Option<Cow<'_, str>>) -> String {
+    match chars {
+        Some(chars) => text.trim_matches(|c| chars.contains(c)).to_string(),
+        None => super::strip(&text).to_string(),
+    }
 }
 
 /// JSON as Transformers writes it: minijinja's, but without its escapes for HTML.

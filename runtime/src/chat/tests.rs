@@ -142,6 +142,7 @@ fn templates_find_what_transformers_gives_them() {
             "{{ messages | tojson }}",
             r#"[{"role": "user", "content": "a <b> & 'c'\n"}, {"role": "assistant", "content": "d"}]"#,
         ),
+        ("{{ '\u{1c} a\n\u{1f}' | trim }}{{ 'xbyx' | trim('xy') }}", "ab"),
         ("{{ '\\\\u003c' | tojson }}", r#""\\u003c""#),
         (
             "{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role }}{% endfor %}",
