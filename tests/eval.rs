@@ -68,6 +68,20 @@ fn models_are_measured_against_a_reference_and_reported() {
 }
 
 #[test]
+fn questions_are_reported_without_a_text() {
+    let [(_, q8), (_, q4)] = &*DEMO;
+    let dir = tempfile::tempdir().unwrap();
+    let (page, few) = (path(&dir.path().join("report.html")), path(&dir.path().join("few.jsonl")));
+    let all = std::fs::read_to_string(root("models/choices.jsonl")).unwrap();
+    let lines: Vec<&str> = all.lines().take(4).collect();
+    std::fs::write(&few, lines.join("\n")).unwrap();
+    json(&["eval", q8, q4, "--choices", &few, "-o", "json", "--report", &page]);
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("4 questions of <em>few</em>") && html.ends_with("</html>\n"), "{html}");
+    assert!(!html.contains("Perplexity"), "there was no text");
+}
+
+#[test]
 fn saved_logits_stand_in_for_the_reference_and_for_nothing_else() {
     let [(_, q8), (_, q4)] = &*DEMO;
     let dir = tempfile::tempdir().unwrap();

@@ -51,6 +51,23 @@ impl Mean {
     }
 }
 
+/// `v` with so many digits after the point. What rounds to zero has no sign: `-0.00` would tell of a
+/// difference and show none.
+pub fn fixed(v: f64, digits: usize) -> String {
+    let s = format!("{v:.digits$}");
+    if is_zero(&s) { s.trim_start_matches('-').to_owned() } else { s }
+}
+
+/// [`fixed`], with a plus before what is greater than zero.
+pub fn signed(v: f64, digits: usize) -> String {
+    let s = fixed(v, digits);
+    if v > 0.0 && !is_zero(&s) { format!("+{s}") } else { s }
+}
+
+fn is_zero(number: &str) -> bool {
+    number.bytes().all(|b| matches!(b, b'-' | b'0' | b'.'))
+}
+
 /// The value below which `share` of the ascending `sorted` values lie, interpolated between
 /// neighbours (rank share · (n - 1), as `llama-perplexity` does). 0 of none.
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
@@ -166,6 +183,15 @@ mod tests {
         assert_eq!(Mean::of(&[5.0]), Mean { value: 5.0, error: 0.0 });
         near(Mean::share(1, 5).error, (0.16f64 / 4.0).sqrt());
         near(Mean::rms(&[3.0, -4.0]).value, 12.5f64.sqrt());
+    }
+
+    #[test]
+    fn zero_has_no_sign() {
+        assert_eq!([fixed(-1e-9, 5), fixed(-0.0, 0), fixed(0.0, 2)], ["0.00000", "0", "0.00"]);
+        assert_eq!([fixed(-0.006, 2), fixed(-20.0, 1), fixed(1.25, 1)], ["-0.01", "-20.0", "1.2"]);
+        assert_eq!([signed(0.001, 2), signed(-0.001, 2)], ["0.00", "0.00"]);
+        assert_eq!([signed(0.3, 2), signed(-0.3, 2)], ["+0.30", "-0.30"]);
+        assert_eq!(fixed(f64::NAN, 2), "NaN");
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(crate) struct EvalArgs {
     #[arg(short, long, value_enum, default_value_t = EvalOutput::Md)]
     pub(crate) output: EvalOutput,
     /// Write a page with tables and charts
-    #[arg(long, value_name = "OUT.html", requires = "text")]
+    #[arg(long, value_name = "OUT.html")]
     pub(crate) report: Option<PathBuf>,
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use eval::choices::{self, Accuracy, Form};
 use eval::drift::{self, LayerDrift};
 use eval::lineup::{Lineup, Options};
-use eval::report::{Page, PageRow, Reference as PageReference};
+use eval::report::{Page, PageRow, PageText, Reference as PageReference};
 use eval::tensors::Size;
 use eval::{Scheme, Scores, Text};
 use quant::gguf::Gguf;
@@ -118,8 +118,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         EvalOutput::Md => eval_output::markdown(args, &subjects, &measured, reference.as_ref())?,
         EvalOutput::Json => eval_output::json(args, &subjects, &measured, reference.as_ref())?,
     }
-    if let (Some(out), Some(text)) = (&args.report, &text) {
-        let page = page(args, text, &subjects, &measured, reference.as_ref());
+    if let Some(out) = &args.report {
+        let page = page(args, text.as_deref(), &subjects, &measured, reference.as_ref());
         std::fs::write(out, page).with_context(|| format!("cannot write {}", out.display()))?;
         eprintln!("{}", out.display());
     }
@@ -294,7 +294,7 @@ fn layers(
 
 fn page(
     args: &EvalArgs,
-    text: &str,
+    text: Option<&str>,
     subjects: &[Subject],
     measured: &[Measured],
     reference: Option<&Reference>,
@@ -308,13 +308,18 @@ fn page(
         drift: &m.drift,
     });
     let tokenizer = subjects.first().map(|s| s.model.tokenizer());
-    let page = Page {
-        text_name: args.text.as_deref().map(stem).unwrap_or_default(),
+    let name = |path: &Option<PathBuf>| path.as_deref().map(stem).unwrap_or_default();
+    let text = text.map(|text| PageText {
+        name: name(&args.text),
         how: eval_output::how(args),
-        reference: reference.map(|r| PageReference { name: r.name.clone(), size: r.size }),
-        rows: rows.collect(),
         ids: tokenizer.map(|t| Text::new(t, text).ids).unwrap_or_default(),
         tokenizer,
+    });
+    let page = Page {
+        text,
+        questions_name: name(&args.choices),
+        reference: reference.map(|r| PageReference { name: r.name.clone(), size: r.size }),
+        rows: rows.collect(),
     };
     page.html()
 }

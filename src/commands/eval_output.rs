@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use eval::stats::Mean;
+use eval::stats::{Mean, fixed};
 use serde_json::json;
 
 use super::eval::{Measured, Reference, Subject};
@@ -23,7 +23,12 @@ pub(super) fn how(args: &EvalArgs) -> String {
 
 /// `value ± error`, both times `scale`.
 pub(super) fn pm(m: Mean, scale: f64, digits: usize) -> String {
-    format!("{:.digits$} ± {:.digits$}", m.value * scale, m.error * scale)
+    format!("{} ± {}", fixed(m.value * scale, digits), fixed(m.error * scale, digits))
+}
+
+/// From one share to another, in %.
+fn range(from: f64, to: f64) -> String {
+    format!("{} … {}", fixed(from * 100.0, 2), fixed(to * 100.0, 2))
 }
 
 /// Tables on standard output.
@@ -80,7 +85,7 @@ pub(super) fn markdown(
             let (kld, p99, top) = match &sum.against {
                 Some(a) => (
                     pm(a.kld, 1.0, 5),
-                    format!("{:.4}", a.kld_spread.p99()),
+                    fixed(a.kld_spread.p99(), 4),
                     format!("{} %", pm(a.same_top, 100.0, 2)),
                 ),
                 None => ("-".into(), "-".into(), "-".into()),
@@ -138,21 +143,21 @@ fn details(
         ("PPL / PPL ref", |a| pm(a.perplexity.ratio, 1.0, 5)),
         ("PPL - PPL ref", |a| pm(a.perplexity.difference, 1.0, 5)),
         ("KLD mean", |a| pm(a.kld, 1.0, 6)),
-        ("KLD median", |a| format!("{:.6}", a.kld_spread.median)),
-        ("KLD 90 %", |a| format!("{:.6}", a.kld_spread.p90())),
-        ("KLD 95 %", |a| format!("{:.6}", a.kld_spread.p95())),
-        ("KLD 99 %", |a| format!("{:.6}", a.kld_spread.p99())),
-        ("KLD 99.9 %", |a| format!("{:.6}", a.kld_spread.p999())),
-        ("KLD max", |a| format!("{:.6}", a.kld_spread.max)),
+        ("KLD median", |a| fixed(a.kld_spread.median, 6)),
+        ("KLD 90 %", |a| fixed(a.kld_spread.p90(), 6)),
+        ("KLD 95 %", |a| fixed(a.kld_spread.p95(), 6)),
+        ("KLD 99 %", |a| fixed(a.kld_spread.p99(), 6)),
+        ("KLD 99.9 %", |a| fixed(a.kld_spread.p999(), 6)),
+        ("KLD max", |a| fixed(a.kld_spread.max, 6)),
         ("Δp mean, %", |a| pm(a.delta_p, 100.0, 3)),
         ("Δp RMS, %", |a| pm(a.delta_p_rms, 100.0, 3)),
         ("Δp 1 % … 99 %", |a| {
             let s = &a.delta_p_spread;
-            format!("{:.2} … {:.2}", s.low[1] * 100.0, s.p99() * 100.0)
+            range(s.low[1], s.p99())
         }),
         ("Δp 5 % … 95 %", |a| {
             let s = &a.delta_p_spread;
-            format!("{:.2} … {:.2}", s.low[2] * 100.0, s.p95() * 100.0)
+            range(s.low[2], s.p95())
         }),
         ("same top token, %", |a| pm(a.same_top, 100.0, 3)),
         ("shared of top 5, %", |a| pm(a.shared_top, 100.0, 3)),

@@ -2,6 +2,10 @@
 //!
 //! No script, nothing from the network; colours follow the reader's preference for light or dark.
 
+mod axis;
+mod charts;
+mod look;
+mod names;
 mod svg;
 mod words;
 
@@ -12,21 +16,30 @@ use runtime::tokenizer::Tokenizer;
 use crate::choices::Accuracy;
 use crate::drift::LayerDrift;
 use crate::scores::{Scores, Summary};
-use crate::stats::Mean;
+use crate::stats::{Mean, fixed, signed};
 use crate::tensors::Size;
-use svg::{Axis, Chart};
+use look::Look;
+use svg::Name;
 
 /// Everything that a report shows.
 pub struct Page<'a> {
-    /// What the text is called.
-    pub text_name: String,
-    /// How it was read, in words.
-    pub how: String,
+    /// What was read, where it was not only questions.
+    pub text: Option<PageText<'a>>,
+    /// What the questions are called, where there were any.
+    pub questions_name: String,
     /// What was compared with.
     pub reference: Option<Reference>,
     /// The models.
     pub rows: Vec<PageRow<'a>>,
-    /// The text's tokens.
+}
+
+/// The text of a report.
+pub struct PageText<'a> {
+    /// What it is called.
+    pub name: String,
+    /// How it was read, in words.
+    pub how: String,
+    /// Its tokens.
     pub ids: Vec<u32>,
     /// What makes them text again.
     pub tokenizer: Option<&'a Tokenizer>,
@@ -58,13 +71,13 @@ pub struct PageRow<'a> {
     pub drift: &'a [LayerDrift],
 }
 
-/// A row with its summary, its class and the name it goes by.
+/// A row with its summary, how it is drawn and the name it goes by.
 struct Shown<'p, 'a> {
     row: &'p PageRow<'a>,
     scores: &'p Scores,
     summary: Summary,
-    class: String,
-    name: String,
+    look: Look,
+    name: Name,
 }
 
 /// `s` as text in HTML, or in a double-quoted attribute.
@@ -85,46 +98,76 @@ pub fn escape(s: &str) -> String {
     out
 }
 
+/// A name, escaped, and as charts show it; `more` follows in either.
+fn name(name: &str, more: &str) -> Name {
+    let short = names::short(name, more);
+    Name {
+        letters: short.chars().count(),
+        short: escape(&short),
+        full: escape(&format!("{name}{more}")),
+    }
+}
+
 impl Page<'_> {
     /// The page.
     pub fn html(&self) -> String {
-        let many_kv = self.rows.iter().any(|r| r.kv != self.rows[0].kv);
-        let shown: Vec<Shown<'_, '_>> = self
-            .rows
-            .iter()
-            .enumerate()
-            .filter_map(|(i, row)| {
-                let scores = row.scores?;
-                let kv = if many_kv { format!(", KV {}", row.kv) } else { String::new() };
-                let name = escape(&format!("{}{kv}", row.name));
-                let class = format!("k{}", i % 6);
-                Some(Shown { row, scores, summary: scores.summary(), class, name })
-            })
-            .collect();
-        let title = match &self.reference {
-            Some(r) => format!("How close to {}?", escape(&r.name)),
-            None => format!("How well is {} predicted?", escape(&self.text_name)),
-        };
+        let (title, shown) = (self.title(), self.shown());
         let mut h = format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <title>{title}</title><style>\n{}</style></head><body>\n<h1>{title}</h1>\n",
             include_str!("style.css")
         );
+        if let Some(text) = &self.text {
+            self.of_text(&mut h, text, &shown);
+        }
+        self.choices(&mut h);
+        if let Some(text) = &self.text {
+            words::surprises(&mut h, text, &shown);
+        }
+        h += if self.text.is_some() { FOOTER } else { FOOTER_CHOICES };
+        h + "</body></html>\n"
+    }
+
+    fn title(&self) -> String {
+        match (&self.text, &self.reference) {
+            (None, _) => "How many questions are answered right?".into(),
+            (Some(_), Some(r)) => format!("How close to {}?", escape(&r.name)),
+            (Some(text), None) => format!("How well is {} predicted?", escape(&text.name)),
+        }
+    }
+
+    /// What follows a name: its KV type, where there are several.
+    fn more(&self, row: &PageRow<'_>) -> String {
+        match self.rows.iter().any(|r| r.kv != row.kv) {
+            true => format!(", KV {}", row.kv),
+            false => String::new(),
+        }
+    }
+
+    /// The rows that have scores.
+    fn shown(&self) -> Vec<Shown<'_, '_>> {
+        let of = |(i, row): (usize, _)| {
+            let row: &PageRow<'_> = row;
+            let scores = row.scores?;
+            let name = name(&row.name, &self.more(row));
+            Some(Shown { row, scores, summary: scores.summary(), look: Look::Model(i), name })
+        };
+        self.rows.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// What was measured on the text.
+    fn of_text(&self, h: &mut String, text: &PageText<'_>, shown: &[Shown<'_, '_>]) {
         let tokens = shown.first().map_or(0, |s| s.summary.tokens);
         let _ = writeln!(
             h,
             "<p class=\"soft\">{tokens} tokens of <em>{}</em>, in {}. Measured by lapidary eval.</p>",
-            escape(&self.text_name),
-            escape(&self.how)
+            escape(&text.name),
+            escape(&text.how)
         );
-        self.verdicts(&mut h, &shown);
-        self.table(&mut h, &shown);
-        self.charts(&mut h, &shown);
-        self.choices(&mut h);
-        words::surprises(&mut h, self, &shown);
-        h += FOOTER;
-        h
+        self.verdicts(h, shown);
+        self.table(h, shown);
+        charts::all(h, self, shown);
     }
 
     /// A sentence a model: what a person wants to know first.
@@ -140,7 +183,8 @@ impl Page<'_> {
             let (change, error) = ((ratio.value - 1.0) * 100.0, ratio.error * 100.0);
             let ppl = if change.abs() <= 2.0 * error {
                 format!(
-                    "its perplexity is the same within the error ({change:+.2} ± {error:.2}&thinsp;%)"
+                    "its perplexity is the same within the error ({} ± {error:.2}&thinsp;%)",
+                    signed(change, 2)
                 )
             } else {
                 let word = if change > 0.0 { "higher" } else { "lower" };
@@ -150,8 +194,8 @@ impl Page<'_> {
                 h,
                 "<li class=\"{}\"><strong>{}</strong> {}{ppl}, and its first choice of the next token is \
                  the reference’s {:.1}&thinsp;% of the time.</li>",
-                s.class,
-                s.name,
+                s.look.class(),
+                s.name.full,
                 share.unwrap_or_default(),
                 a.same_top.value * 100.0
             );
@@ -161,12 +205,13 @@ impl Page<'_> {
 
     fn table(&self, h: &mut String, shown: &[Shown<'_, '_>]) {
         h.push_str(
-            "<div class=\"scroll\"><table><tr><th>model</th><th>size</th><th>bits/weight</th><th>PPL</th>\
+            "<div class=\"scroll\" tabindex=\"0\"><table><tr><th>model</th><th>size</th><th>bits/weight</th><th>PPL</th>\
              <th>bits/byte</th><th>KLD mean</th><th>KLD 99 %</th><th>Δp RMS</th><th>same top</th>\
              <th>tokens/s</th></tr>",
         );
         let pm = |m: Mean, scale: f64, digits: usize| {
-            format!("{:.digits$} <small>± {:.digits$}</small>", m.value * scale, m.error * scale)
+            let (value, error) = (fixed(m.value * scale, digits), fixed(m.error * scale, digits));
+            format!("{value} <small>± {error}</small>")
         };
         let base =
             shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
@@ -176,8 +221,9 @@ impl Page<'_> {
             });
             let _ = write!(
                 h,
-                "<tr class=\"kr\"><td><span class=\"dot\"></span>{} <small>reference</small></td>\
+                "<tr><td>{}{} <small>reference</small></td>\
                  <td>{size}</td><td>{bits}</td><td>{}</td>{}</tr>",
+                Look::Reference.key(),
                 escape(&r.name),
                 pm(ppl, 1.0, 3),
                 "<td>–</td>".repeat(6)
@@ -196,10 +242,10 @@ impl Page<'_> {
             };
             let _ = write!(
                 h,
-                "<tr class=\"{}\"><td><span class=\"dot\"></span>{}</td><td>{}</td><td>{:.2}</td>\
+                "<tr><td>{}{}</td><td>{}</td><td>{:.2}</td>\
                  <td>{}</td><td>{}</td>{against}<td>{:.0}</td></tr>",
-                s.class,
-                s.name,
+                s.look.key(),
+                s.name.full,
                 megabytes(s.row.size.file_bytes),
                 s.row.size.bits_per_weight,
                 pm(s.summary.perplexity, 1.0, 3),
@@ -210,94 +256,30 @@ impl Page<'_> {
         h.push_str("</table></div>\n");
     }
 
-    fn charts(&self, h: &mut String, shown: &[Shown<'_, '_>]) {
-        h.push_str("<div class=\"grid\">");
-        let figure = |title: &str, text: &str, svg: String| {
-            format!("<figure><h2>{title}</h2><p class=\"soft\">{text}</p>{svg}</figure>")
-        };
-        *h += &figure(
-            "Perplexity against size",
-            "Down and to the left is better. Bars are the standard error of the difference to the reference, or of the text where there is none.",
-            self.size_chart(shown),
-        );
-        let with_kld: Vec<_> = shown.iter().filter(|s| !s.scores.kld().is_empty()).collect();
-        if !with_kld.is_empty() {
-            *h += &figure(
-                "Divergence, token by token",
-                "How many tokens differ how much from the reference. Further left is closer.",
-                histogram(&with_kld),
-            );
-        }
-        let what = if with_kld.is_empty() { "Surprise" } else { "Divergence" };
-        *h += &figure(
-            &format!("{what} along the window"),
-            "Mean over all windows, by the token’s place in its window. Does it grow with context?",
-            by_position(shown),
-        );
-        if shown.iter().any(|s| s.row.drift.len() > 1) {
-            *h += &figure(
-                "Drift, layer by layer",
-                "Distance of the residual stream from the reference’s, relative to its length.",
-                drift_chart(shown),
-            );
-        }
-        h.push_str("</div><p class=\"legend\">");
-        for s in shown {
-            let _ = write!(
-                h,
-                "<span class=\"{}\"><span class=\"dot\"></span>{}</span>",
-                s.class, s.name
-            );
-        }
-        h.push_str("</p>\n");
-    }
-
-    fn size_chart(&self, shown: &[Shown<'_, '_>]) -> String {
-        let base =
-            shown.iter().find_map(|s| Some(s.summary.against.as_ref()?.perplexity.reference));
-        let reference = self.reference.as_ref().and_then(|r| Some((r, r.size?, base?)));
-        let mb = |s: &Size| s.file_bytes as f64 / 1e6;
-        let sizes = shown.iter().map(|s| mb(&s.row.size)).chain(reference.map(|r| mb(&r.1)));
-        let ends = |m: Mean| [m.value - m.error, m.value + m.error];
-        // Models read the same text: what they share says nothing about their order.
-        let own = |s: &Summary| match &s.against {
-            Some(a) => Mean { error: a.perplexity.difference.error, ..s.perplexity },
-            None => s.perplexity,
-        };
-        let base = base.map(|m| Mean { error: 0.0, ..m });
-        let ppl = shown.iter().map(|s| own(&s.summary)).chain(base);
-        let x = Axis::around("size, MB", sizes, true);
-        let mut c = Chart::new(x, Axis::around("perplexity", ppl.flat_map(ends), false));
-        if let Some((r, size, ppl)) = reference {
-            c.point("kr", mb(&size), ppl.value, 0.0, &escape(&r.name));
-        }
-        for s in shown {
-            let ppl = own(&s.summary);
-            c.point(&s.class, mb(&s.row.size), ppl.value, ppl.error, &s.name);
-        }
-        c.finish("Perplexity against size")
-    }
-
     fn choices(&self, h: &mut String) {
-        let answered: Vec<_> =
-            self.rows.iter().filter_map(|r| Some((r, r.accuracy.as_ref()?))).collect();
-        let Some((_, first)) = answered.first() else { return };
+        let rows = self.rows.iter().enumerate();
+        let answered: Vec<_> = rows.filter_map(|(i, r)| Some((i, r, r.accuracy?))).collect();
+        let Some((_, _, first)) = answered.first() else { return };
+        let heading = if self.text.is_some() { "<h2>Multiple choice</h2>" } else { "" };
         let _ = write!(
             h,
-            "<h2>Multiple choice</h2><p class=\"soft\">{} questions; guessing gives {:.0} %.</p>\
-             <div class=\"scroll\"><table><tr><th>model</th><th>acc</th><th>acc_norm (per byte)</th>\
-             <th>per token</th></tr>",
+            "{heading}<p class=\"soft\">{} questions of <em>{}</em>; guessing gives {:.0} %.</p>\
+             <div class=\"scroll\" tabindex=\"0\"><table><tr><th>model</th><th>size</th><th>acc</th>\
+             <th>acc_norm (per byte)</th><th>per token</th></tr>",
             first.items,
+            escape(&self.questions_name),
             first.chance * 100.0
         );
-        for (r, a) in answered {
+        for (i, r, a) in answered {
             let of = |m: Mean| {
                 format!("{:.1} <small>± {:.1}</small> %", m.value * 100.0, m.error * 100.0)
             };
             let _ = write!(
                 h,
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape(&r.name),
+                "<tr><td>{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                Look::Model(i).key(),
+                name(&r.name, &self.more(r)).full,
+                megabytes(r.size.file_bytes),
                 of(a.acc),
                 of(a.acc_norm),
                 of(a.acc_token)
@@ -309,7 +291,10 @@ impl Page<'_> {
 
 const FOOTER: &str = "<footer class=\"soft\"><p>PPL: e to the mean negative log-likelihood. KLD: Kullback-Leibler \
 divergence of the model’s next-token distribution from the reference’s, in nats. Δp: probability of the correct token, \
-the model’s minus the reference’s. ± is one standard error.</p></footer></body></html>\n";
+the model’s minus the reference’s. ± is one standard error.</p></footer>";
+
+const FOOTER_CHOICES: &str = "<footer class=\"soft\"><p>Measured by lapidary eval. acc takes the likeliest choice, \
+acc_norm the likeliest per byte of it. ± is one standard error.</p></footer>";
 
 fn megabytes(bytes: u64) -> String {
     match bytes {
@@ -319,67 +304,11 @@ fn megabytes(bytes: u64) -> String {
     }
 }
 
-/// Shares of tokens by the logarithm of their divergence, three bins a decade.
-fn histogram(shown: &[&Shown<'_, '_>]) -> String {
-    const FROM: f64 = -7.0;
-    const BINS: usize = 25;
-    let edge = |i: usize| 10f64.powf(FROM + i as f64 / 3.0);
-    let all: Vec<Vec<(f64, f64, f64)>> = shown
-        .iter()
-        .map(|s| {
-            let mut counts = [0usize; BINS];
-            for &v in s.scores.kld() {
-                let at = (v.max(1e-9).log10() - FROM) * 3.0;
-                counts[(at.max(0.0) as usize).min(BINS - 1)] += 1;
-            }
-            let n = s.scores.kld().len() as f64;
-            (0..BINS).map(|i| (edge(i), edge(i + 1), counts[i] as f64 / n * 100.0)).collect()
-        })
-        .collect();
-    let x = Axis { label: "KLD, nats".into(), from: edge(0), to: edge(BINS), log: true };
-    // The first bin holds all that is nearer still, and may tower over everything.
-    let heights = all.iter().flat_map(|bins| bins[1..].iter().map(|b| b.2));
-    let mut c = Chart::new(x, Axis::around("% of tokens", heights, true));
-    for (s, bins) in shown.iter().zip(&all) {
-        c.steps(&s.class, bins);
-    }
-    c.finish("Histogram of divergences")
-}
-
-fn by_position(shown: &[Shown<'_, '_>]) -> String {
-    let curves: Vec<Vec<(f64, Mean)>> = shown.iter().map(|s| s.scores.by_position(24)).collect();
-    let xs = curves.iter().flatten().map(|p| p.0);
-    let ys = curves.iter().flatten().map(|p| p.1.value + p.1.error);
-    let label = match shown.iter().all(|s| s.scores.kld().is_empty()) {
-        true => "nats per token",
-        false => "KLD, nats",
-    };
-    let mut c =
-        Chart::new(Axis::around("token of the window", xs, false), Axis::around(label, ys, true));
-    for (s, curve) in shown.iter().zip(&curves) {
-        let low = |m: Mean| (m.value - m.error).max(0.0);
-        let band: Vec<_> = curve.iter().map(|(x, m)| (*x, low(*m), m.value + m.error)).collect();
-        let line: Vec<_> = curve.iter().map(|(x, m)| (*x, m.value)).collect();
-        c.band(&s.class, &band);
-        c.curve(&s.class, &line);
-    }
-    c.finish("Divergence by position")
-}
-
-fn drift_chart(shown: &[Shown<'_, '_>]) -> String {
-    let points = || shown.iter().flat_map(|s| s.row.drift);
-    let x = Axis::around("layers", points().map(|d| d.depth as f64), true);
-    let mut c = Chart::new(x, Axis::around("‖x − y‖ / ‖y‖", points().map(|d| d.relative), true));
-    for s in shown {
-        let line: Vec<_> = s.row.drift.iter().map(|d| (d.depth as f64, d.relative)).collect();
-        c.curve(&s.class, &line);
-    }
-    c.finish("Drift of the residual stream by layer")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scores::{Against, TokenScore};
+    use crate::softmax::TOP;
 
     #[test]
     fn whatever_a_name_holds_stays_text() {
@@ -389,27 +318,102 @@ mod tests {
         );
     }
 
+    fn row<'a>(name: &str, scores: Option<&'a Scores>) -> PageRow<'a> {
+        PageRow {
+            name: name.into(),
+            kv: "f16",
+            size: Size::default(),
+            scores,
+            accuracy: None,
+            drift: &[],
+        }
+    }
+
+    fn page<'a>(rows: Vec<PageRow<'a>>, reference: bool) -> Page<'a> {
+        let text =
+            PageText { name: "t".into(), how: "windows".into(), ids: Vec::new(), tokenizer: None };
+        let reference = reference.then(|| Reference { name: "r".into(), size: None });
+        Page { text: Some(text), questions_name: "q".into(), reference, rows }
+    }
+
+    /// Tokens as the reference has them, but for what is added to their log-likelihoods.
+    fn scores(kld: f64, more: f64) -> Scores {
+        let mut scores = Scores::default();
+        for i in 0..64 {
+            let top = [(0, 0.5); TOP];
+            let nll = f64::from(i % 7);
+            let against = Against { nll, kld, same_top: true, shared_top: TOP, top };
+            let score = TokenScore { nll: nll + more, against: Some(against), top };
+            scores.push(i as usize, 0, 1, score);
+        }
+        scores
+    }
+
     #[test]
     fn an_empty_page_is_a_page() {
         let scores = Scores::default();
-        let row = PageRow {
-            name: "<script>alert(1)</script>".into(),
-            kv: "f16",
-            size: Size::default(),
-            scores: Some(&scores),
-            accuracy: None,
-            drift: &[],
-        };
-        let page = Page {
-            text_name: "t".into(),
-            how: "windows".into(),
-            reference: None,
-            rows: vec![row],
-            ids: Vec::new(),
-            tokenizer: None,
-        };
-        let html = page.html();
+        let html = page(vec![row("<script>alert(1)</script>", Some(&scores))], false).html();
         assert!(html.ends_with("</html>\n") && !html.contains("<script>"));
         assert!(!html.contains("http://") && !html.contains("https://"));
+        assert!(html.contains("aria-label=\"Surprise along the window\""));
+        assert!(!html.contains("0 everywhere"), "nothing was measured");
+    }
+
+    #[test]
+    fn a_model_beside_itself_is_drawn_at_zero() {
+        let scores = scores(0.0, 0.0);
+        let html = page(vec![row("m", Some(&scores))], true).html();
+        assert!(html.contains("0 everywhere"));
+        assert!(html.contains("(0.00 ± 0.00&thinsp;%)"), "{html}");
+        assert!(html.contains(">100</text>") && !html.contains("class=\"break\""));
+        assert!(html.contains("aria-label=\"Divergence along the window\""));
+    }
+
+    #[test]
+    fn nothing_is_written_as_minus_zero() {
+        let scores = scores(1e-12, -1e-9);
+        let html = page(vec![row("m", Some(&scores))], true).html();
+        assert!(!html.contains("-0.0"), "{html}");
+    }
+
+    #[test]
+    fn many_models_all_look_different() {
+        let scores = scores(0.01, 0.1);
+        let rows = (0..13).map(|i| row(&format!("model-{i}"), Some(&scores))).collect();
+        let html = page(rows, true).html();
+        let legend = html.split("class=\"legend\"").nth(1).unwrap();
+        let keys: Vec<_> =
+            legend.split("<span>").skip(1).map(|s| s.split("</svg>").next()).collect();
+        assert_eq!(keys.len(), 13);
+        for (i, key) in keys.iter().enumerate() {
+            assert!(!keys[..i].contains(key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn long_names_are_short_in_charts_and_whole_elsewhere() {
+        let name = format!("{}-q4_0", "long-".repeat(20));
+        let scores = scores(0.01, 0.1);
+        let html = page(vec![row(&name, Some(&scores))], true).html();
+        assert!(html.contains("…ng-long--q4_0</text>"), "{html}");
+        assert!(html.contains(&format!("<title>{name}</title>")));
+        assert!(
+            html.contains(&format!("{name}</td>")) && !html.contains(&format!("{name}</text>"))
+        );
+    }
+
+    #[test]
+    fn questions_make_a_page_without_a_text() {
+        let none = Mean::default();
+        let accuracy =
+            Accuracy { items: 56, acc: none, acc_norm: none, acc_token: none, chance: 0.25 };
+        let rows = vec![PageRow { accuracy: Some(accuracy), ..row("m", None) }];
+        let html = Page { text: None, ..page(rows, false) }.html();
+        assert!(html.contains("56 questions of <em>q</em>") && html.ends_with("</html>\n"));
+        assert!(
+            !html.contains("tokens of")
+                && !html.contains("PPL")
+                && !html.contains("class=\"grid\"")
+        );
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use runtime::tokenizer::{Kind, Tokenizer};
 
-use super::{Page, Shown, escape};
+use super::look::Look;
+use super::{PageText, Shown, escape};
 use crate::scores::Surprise;
 use crate::softmax::TOP;
 
@@ -15,8 +16,8 @@ const AFTER: usize = 10;
 const SHOWN: usize = 6;
 
 /// The section, for every model that was compared.
-pub(super) fn surprises(h: &mut String, page: &Page<'_>, shown: &[Shown<'_, '_>]) {
-    let Some(tokenizer) = page.tokenizer else { return };
+pub(super) fn surprises(h: &mut String, text: &PageText<'_>, shown: &[Shown<'_, '_>]) {
+    let Some(tokenizer) = text.tokenizer else { return };
     let worth = |s: &Surprise| s.against.kld > 1e-3;
     if !shown.iter().any(|s| s.scores.surprises().iter().any(worth)) {
         return;
@@ -30,29 +31,29 @@ pub(super) fn surprises(h: &mut String, page: &Page<'_>, shown: &[Shown<'_, '_>]
         if some.is_empty() {
             continue;
         }
-        let _ = write!(h, "<h2 class=\"{}\"><span class=\"dot\"></span>{}</h2>", s.class, s.name);
+        let _ = write!(h, "<h2>{}{}</h2>", s.look.key(), s.name.full);
         for surprise in some {
-            one(h, page, tokenizer, surprise, &s.class);
+            one(h, text, tokenizer, surprise, s.look);
         }
     }
 }
 
-fn one(h: &mut String, page: &Page<'_>, tokenizer: &Tokenizer, s: &Surprise, class: &str) {
+fn one(h: &mut String, text: &PageText<'_>, tokenizer: &Tokenizer, s: &Surprise, look: Look) {
     let from = s.window_start.max(s.at.saturating_sub(BEFORE));
-    let to = page.ids.len().min(s.at + 1 + AFTER);
-    let Some(&target) = page.ids.get(s.at) else { return };
-    let text = |ids: &[u32]| escape(&tokenizer.decode(ids));
+    let to = text.ids.len().min(s.at + 1 + AFTER);
+    let Some(&target) = text.ids.get(s.at) else { return };
+    let words = |ids: &[u32]| escape(&tokenizer.decode(ids));
     let _ = write!(
         h,
         "<div class=\"surprise\"><div class=\"text\">…{}<mark>{}</mark>{}…</div>\
          <p class=\"soft\">KLD {:.3} nats</p><div class=\"sides\">",
-        text(&page.ids[from..s.at]),
-        text(&[target]),
-        text(&page.ids[s.at + 1..to]),
+        words(&text.ids[from..s.at]),
+        words(&[target]),
+        words(&text.ids[s.at + 1..to]),
         s.against.kld
     );
-    guesses(h, tokenizer, "reference", "kr", &s.against.top, target);
-    guesses(h, tokenizer, "model", class, &s.score.top, target);
+    guesses(h, tokenizer, "reference", Look::Reference, &s.against.top, target);
+    guesses(h, tokenizer, "model", look, &s.score.top, target);
     h.push_str("</div></div>\n");
 }
 
@@ -60,11 +61,11 @@ fn guesses(
     h: &mut String,
     tokenizer: &Tokenizer,
     who: &str,
-    class: &str,
+    look: Look,
     top: &[(u32, f32); TOP],
     target: u32,
 ) {
-    let _ = write!(h, "<div class=\"{class}\"><h3>{who}</h3>");
+    let _ = write!(h, "<div class=\"{}\"><h3>{who}</h3>", look.class());
     for (token, p) in top {
         let right = if *token == target { " right" } else { "" };
         let _ = write!(
