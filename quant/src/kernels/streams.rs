@@ -12,9 +12,38 @@ const STREAMS: usize = 4;
 /// Bytes of a line of the caches.
 const LINE: usize = 64;
 
-/// Asks for rows of weights in equal steps, while those before them are multiplied: from front to back, or
-/// ([`cache::has_many_streams`]) in several places at once. A burst would be waited for: a core has only some twenty
-/// lines on their way at a time.
+/// How a run of bytes is asked for in equal steps, while as many that lie before them are multiplied: from front to
+/// back, or ([`cache::has_many_streams`]) in several places at once.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    places: usize,
+    /// Bytes from one place to the next.
+    apart: usize,
+    /// Bytes of a step in each place.
+    step: usize,
+}
+
+impl Run {
+    pub(super) fn new(bytes: usize, steps: usize) -> Self {
+        let places = if cache::has_many_streams() { STREAMS } else { 1 };
+        let apart = bytes.div_ceil(places);
+        Run { places, apart, step: apart.div_ceil(steps) }
+    }
+
+    /// Asks for step `i` of the bytes from `p` on. Past the end of the weights it does no harm.
+    #[inline(always)]
+    pub(super) fn step(self, p: *const u8, i: usize) {
+        for line in i * self.step / LINE..((i + 1) * self.step).div_ceil(LINE) {
+            for place in 0..self.places {
+                prefetch_l2(p.wrapping_add(place * self.apart + line * LINE));
+            }
+        }
+    }
+}
+
+/// The same for rows of which not all may be wanted whole, and with steps that know where they are: for a kernel that
+/// is called several times meanwhile. A burst would be waited for: a core has only some twenty lines on their way at a
+/// time.
 #[derive(Clone, Copy)]
 pub(super) struct Ask {
     /// What is asked for next, in the first place.
@@ -55,6 +84,11 @@ impl Ask {
         let lines = len.div_ceil(LINE).div_ceil((steps / rows.max(1)).max(1));
         let left = if lines == 0 { 0 } else { rows * len.div_ceil(lines * LINE) };
         Ask { at: first, end: first.wrapping_add(len), len, stride, left, lines, places, apart }
+    }
+
+    /// Is there something left to ask for?
+    pub(super) fn is_open(&self) -> bool {
+        self.left > 0
     }
 
     /// Asks for what belongs to the next step, if there is one.

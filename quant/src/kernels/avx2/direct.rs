@@ -1,6 +1,6 @@
 //! A few tokens: strips of 16 weight rows are multiplied as they are unpacked, one group of eight rows
 //! at a time, in registers, with all the tokens that there are. Memory is asked for one strip ahead
-//! ([`Ask`]).
+//! ([`Run`]).
 
 use std::arch::x86_64::*;
 
@@ -8,7 +8,7 @@ use super::dot::Dot;
 use super::strip::{At, OCTET, ROWS, Strip};
 use crate::Matrix;
 use crate::kernels::panel::{COUNTS, Lines, START};
-use crate::kernels::streams::Ask;
+use crate::kernels::streams::Run;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens.
@@ -18,8 +18,6 @@ pub(super) const TOKENS: usize = 3;
 pub(super) struct Strips<'a> {
     w: Matrix<'a>,
     rows: std::ops::Range<usize>,
-    /// Rows before this one are asked for.
-    wanted: usize,
     pack: &'a [u8],
     y: &'a mut [f32],
     ld: usize,
@@ -31,12 +29,11 @@ pub(super) struct Strips<'a> {
 /// `TOKENS` tokens are asked for.
 pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratch) {
     let Job { w, rows, x, y, ld } = job;
-    let wanted = scratch.wanted(rows.end, w.rows());
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let pack = scratch.pack.at_least(x.cols / shape.group * shape.pack_bytes(x.n));
     shape.pack(x, 0, x.n, pack);
-    let strips = Strips { w, rows, wanted, pack, y, ld, spare: &mut scratch.spare };
+    let strips = Strips { w, rows, pack, y, ld, spare: &mut scratch.spare };
     // SAFETY: passed on.
     unsafe {
         match x.n {
@@ -52,21 +49,20 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
 /// is as [`Job`] says.
 #[inline(always)]
 pub(super) unsafe fn strips<D: Dot, F: Strip, const T: usize>(job: Strips<'_>) {
-    let Strips { w, rows, wanted, pack, y, ld, spare } = job;
+    let Strips { w, rows, pack, y, ld, spare } = job;
     let shape = F::SHAPE;
     let groups = w.cols() / shape.group;
     assert!(pack.len() >= groups * shape.pack_bytes(T));
+    let ask = Run::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, spare);
-        let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
-        let coming = ROWS.min(wanted - r0 - strip);
-        let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
+        let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
         // SAFETY: the caller has the features, the strip and the pack have `groups` groups.
         unsafe {
             let mut acc = [[_mm256_setzero_ps(); T]; 2];
             for g in 0..groups {
-                ask.step();
+                ask.step(next, g);
                 let pack = pack.as_ptr().add(g * shape.pack_bytes(T));
                 acc[0] = octet::<D, F, T>(at, g, pack, acc[0]);
                 acc[1] = octet::<D, F, T>(at.below(OCTET), g, pack, acc[1]);

@@ -53,7 +53,7 @@ pub(super) trait Dot: Copy {
     unsafe fn unpack<F: Strip>(rows: super::strip::At, groups: usize, panel: *mut u8);
 
     /// [`prefill::tile`], compiled with the features.
-    unsafe fn tile<F: Strip, const T: usize>(tile: Tile<'_>);
+    unsafe fn tile<F: Strip, const T: usize, const ASK: bool>(tile: Tile<'_>);
 }
 
 /// Quants as [`Dot::weights`] made them.
@@ -93,9 +93,9 @@ macro_rules! kernels {
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn tile<F: Strip, const T: usize>(tile: Tile<'_>) {
+        unsafe fn tile<F: Strip, const T: usize, const ASK: bool>(tile: Tile<'_>) {
             // SAFETY: passed on.
-            unsafe { prefill::tile::<Self, F, T>(tile) }
+            unsafe { prefill::tile::<Self, F, T, ASK>(tile) }
         }
     };
 }

@@ -35,16 +35,31 @@ pub(super) unsafe fn matmul<D: Dot, F: Strip>(job: Job<'_>, scratch: &mut Scratc
         |at, groups, panel| unsafe { D::unpack::<F>(at, groups, panel) },
         // SAFETY: passed on; the tile is what its documentation says.
         |tile, tokens| unsafe {
-            match tokens {
-                1 => D::tile::<F, 1>(tile),
-                2 => D::tile::<F, 2>(tile),
-                3 => D::tile::<F, 3>(tile),
-                4 => D::tile::<F, 4>(tile),
-                5 => D::tile::<F, 5>(tile),
-                n => unreachable!("{n} tokens in a tile"),
+            match tile.ask.is_open() {
+                true => run::<D, F, true>(tile, tokens),
+                false => run::<D, F, false>(tile, tokens),
             }
         },
     );
+}
+
+/// A tile of some tokens. `ASK`: is there something to ask for meanwhile? Where there is not, 16 registers are used
+/// better without (3% of a prompt of 512 tokens).
+///
+/// # Safety
+/// The features of `D`; the tile is what its documentation says.
+unsafe fn run<D: Dot, F: Strip, const ASK: bool>(tile: Tile<'_>, tokens: usize) {
+    // SAFETY: passed on.
+    unsafe {
+        match tokens {
+            1 => D::tile::<F, 1, ASK>(tile),
+            2 => D::tile::<F, 2, ASK>(tile),
+            3 => D::tile::<F, 3, ASK>(tile),
+            4 => D::tile::<F, 4, ASK>(tile),
+            5 => D::tile::<F, 5, ASK>(tile),
+            n => unreachable!("{n} tokens in a tile"),
+        }
+    }
 }
 
 /// # Safety
@@ -71,9 +86,9 @@ pub(super) unsafe fn unpack<F: Strip>(rows: At, groups: usize, panel: *mut u8) {
 }
 
 /// # Safety
-/// The features of `D`; `tile` is what its documentation says, of `T` tokens.
+/// The features of `D`; `tile` is what its documentation says, of `T` tokens. What it asks for, only with `ASK`.
 #[inline(always)]
-pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile<'_>) {
+pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize, const ASK: bool>(tile: Tile<'_>) {
     let Tile { mut panel, mut pack, far, groups, y, ld, rows, first, ask } = tile;
     let shape = F::SHAPE;
     let fours = shape.group / 4;
@@ -130,7 +145,9 @@ pub(super) unsafe fn tile<D: Dot, F: Strip, const T: usize>(tile: Tile<'_>) {
                     }
                 }
             }
-            ask.step();
+            if ASK {
+                ask.step();
+            }
             if far {
                 for line in 0..shape.pack_bytes(T).div_ceil(64) {
                     let ahead = pack.wrapping_add(AHEAD + 64 * line);

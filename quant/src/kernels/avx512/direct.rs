@@ -1,14 +1,14 @@
 //! A few tokens: strips of 16 weight rows are multiplied as they are unpacked, one group at a time, in
 //! registers, with all the tokens that there are.
 //!
-//! Memory is asked for one strip ahead ([`Ask`]): 16 rows read side by side are 16 streams, which no
+//! Memory is asked for one strip ahead ([`Run`]): 16 rows read side by side are 16 streams, which no
 //! hardware prefetcher follows well.
 
 use std::arch::x86_64::*;
 
 use super::strip::{At, ROWS, Strip};
 use crate::kernels::panel::{COUNTS, Layout};
-use crate::kernels::streams::Ask;
+use crate::kernels::streams::Run;
 use crate::kernels::{Job, Scratch};
 
 /// The most tokens: that many accumulators, 8 registers of weights and their scales.
@@ -44,21 +44,19 @@ unsafe fn strips<F: Strip, const T: usize>(job: Job<'_>, scratch: &mut Scratch) 
     let shape = F::SHAPE;
     debug_assert_eq!(w.row_bytes(), x.cols / F::BLOCK_LEN * F::BLOCK_BYTES);
     let groups = x.cols / shape.group;
-    let wanted = scratch.wanted(rows.end, w.rows());
     let layout = Layout { tile: T, shape, tokens: (0, T), cols: x.cols };
     let (pack, there) = scratch.pack.keep(layout, groups * shape.pack_bytes(T));
     if !there {
         shape.pack(x, 0, T, pack);
     }
+    let ask = Run::new(ROWS * w.row_bytes(), groups);
     for r0 in rows.clone().step_by(ROWS) {
         let strip = ROWS.min(rows.end - r0);
         let at = At::strip(w, r0, rows.end, &mut scratch.spare);
-        let next = w.data().as_ptr().wrapping_add((r0 + strip) * w.row_bytes());
-        let coming = ROWS.min(wanted - r0 - strip);
-        let mut ask = Ask::new(next, coming, w.row_bytes(), w.row_bytes(), groups);
+        let next = w.data().as_ptr().wrapping_add((r0 + ROWS) * w.row_bytes());
         let mut acc = [_mm512_setzero_ps(); T];
         for g in 0..groups {
-            ask.step();
+            ask.step(next, g);
             // SAFETY: the rows and the pack hold `groups` groups.
             unsafe {
                 let group = F::group(at, g);
