@@ -3,7 +3,7 @@
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, FrameHeader, JpegError, PixelFormat};
 
 use crate::decode::{MAX_PIXELS, check_size};
 use crate::error::PictureError;
@@ -13,7 +13,6 @@ const MAX_SCANS: usize = 256;
 
 /// The picture, upright. See [`Rgb::decode`](crate::Rgb::decode) for the errors.
 pub(crate) fn decode(bytes: &[u8]) -> Result<DynamicImage, PictureError> {
-    check(bytes)?;
     let limits = DecodeLimits {
         max_scans: MAX_SCANS,
         max_memory: Some(12 * MAX_PIXELS),
@@ -22,6 +21,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<DynamicImage, PictureError> {
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(damaged)?;
     let header = decoder.header();
     check_size(header.width.into(), header.height.into())?;
+    if !is_usual(header) {
+        return Err(PictureError::Unsupported {
+            format: "lossless, 12-bit and oddly sampled JPEG",
+        });
+    }
     let of_ink = header.components.len() == 4;
     decoder.set_output_format(if of_ink { PixelFormat::Cmyk } else { PixelFormat::Rgb });
     let orientation = decoder.exif_orientation().and_then(Orientation::from_exif);
@@ -40,6 +44,23 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<DynamicImage, PictureError> {
     Ok(picture)
 }
 
+/// Is it 8-bit grey, colour or CMYK, with a first component (and black) that has the most samples, and others that
+/// have a whole fraction of them? The decoder is not made for less usual ones, and may panic.
+fn is_usual(header: &FrameHeader) -> bool {
+    let sampling = |i: usize| {
+        let of = &header.components[i];
+        (of.horizontal_sampling, of.vertical_sampling)
+    };
+    let count = header.components.len();
+    if header.precision != 8 || header.is_lossless || !matches!(count, 1 | 3 | 4) {
+        return false;
+    }
+    let (most_h, most_v) = sampling(0);
+    let divides = |of: u8, most: u8| of > 0 && most.is_multiple_of(of);
+    (0..count).map(sampling).all(|(h, v)| divides(h, most_h) && divides(v, most_v))
+        && (count < 4 || sampling(3) == sampling(0))
+}
+
 /// Red, green and blue of the four values of a CMYK pixel, which are taken for the light that the inks leave, as Adobe's
 /// programs write them and Pillow reads them: each product with black's is rounded to the nearest of 255.
 fn light([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
@@ -54,30 +75,5 @@ fn damaged(e: JpegError) -> PictureError {
     match e {
         JpegError::UnexpectedEof => PictureError::Damaged("it ends too early".into()),
         e => PictureError::Damaged(e.to_string()),
-    }
-}
-
-/// Checks that the picture has an end: the decoder would fill what is missing with grey.
-///
-/// Markers: ITU T.81, annex B. In the data of a scan a byte 0xFF is followed by 0 or by a restart
-/// marker, so that no other marker can be found in it by mistake.
-fn check(bytes: &[u8]) -> Result<(), PictureError> {
-    const END: u8 = 0xD9;
-    let mut at = 2; // after the marker of the start
-    loop {
-        let found = bytes.get(at..).and_then(|rest| rest.iter().position(|&b| b == 0xFF));
-        let cut = || PictureError::Damaged("the JPEG data has no end".into());
-        at += found.ok_or_else(cut)? + 1;
-        match *bytes.get(at).ok_or_else(cut)? {
-            END => return Ok(()),
-            // Bytes of a scan, restarts, and a marker without a segment.
-            0 | 1 | 0xD0..=0xD8 => at += 1,
-            // Fill bytes: the next one may be the marker.
-            0xFF => {}
-            _ => {
-                let length = bytes.get(at + 1..at + 3).ok_or_else(cut)?;
-                at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
-            }
-        }
     }
 }

@@ -106,6 +106,38 @@ fn files_that_end_too_early_are_errors() {
     }
 }
 
+/// A progressive picture that is cut off between two scans would be a blurred one.
+#[test]
+fn a_jpeg_without_some_of_its_scans_is_an_error() {
+    let bytes = fixture("progressive.jpg");
+    let scans = bytes.windows(2).enumerate().filter(|(_, w)| *w == [0xFF, 0xDA]);
+    let cuts: Vec<usize> = scans.map(|(at, _)| at).collect();
+    assert!(cuts.len() > 5);
+    for at in cuts {
+        refused(&bytes[..at], "ends too early");
+    }
+}
+
+/// How densely the components of a JPEG are sampled, in every way that its header can say.
+#[test]
+fn jpegs_may_be_sampled_in_any_way() {
+    for name in ["half.jpg", "progressive.jpg", "cmyk.jpg", "grey.jpg"] {
+        let bytes = fixture(name);
+        let frame = bytes.windows(2).position(|w| matches!(w, [0xFF, 0xC0 | 0xC2])).unwrap();
+        for component in 0..bytes[frame + 9] as usize {
+            for sampling in 0..=255 {
+                let mut other = bytes.clone();
+                other[frame + 11 + 3 * component] = sampling;
+                let _ = Rgb::decode(&other);
+            }
+        }
+    }
+    let mut odd = fixture("cmyk.jpg");
+    let frame = odd.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    odd[frame + 14] = 0x31;
+    refused(&odd, "oddly sampled JPEG");
+}
+
 /// Chunks that claim more than there is do not make the decoder reserve it.
 #[test]
 fn webp_chunks_end_within_the_file() {
