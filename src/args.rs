@@ -2,6 +2,7 @@
 
 mod eval;
 mod pictures;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -11,7 +12,8 @@ use runtime::KvType;
 use runtime::sampler::SamplingParams;
 
 pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
-pub(crate) use self::pictures::PictureArgs;
+pub(crate) use self::pictures::{EyeArgs, PictureArgs};
+pub(crate) use self::serve::ServeArgs;
 use crate::commands::convert::ConvertArgs;
 
 /// Runs Gemma models, quantized, on the machine you own.
@@ -25,6 +27,7 @@ use crate::commands::convert::ConvertArgs;
   lapidary convert gemma-3-1b-it                 a downloaded checkpoint becomes one .gguf file
   lapidary run gemma-3-1b-it-q4_0.gguf           chat with it
   lapidary run gemma-3-1b-it-q4_0.gguf -p \"Why is the sky blue?\"
+  lapidary serve gemma-3-1b-it-q4_0.gguf         for programs, with OpenAI's interface
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 130 stopped by Ctrl-C.
 `lapidary help COMMAND` says more about each."
@@ -38,6 +41,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Convert(ConvertArgs),
     Run(RunArgs),
+    Serve(ServeArgs),
     Inspect(InspectArgs),
     Tokenize(TokenizeArgs),
     Logits(LogitsArgs),

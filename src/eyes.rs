@@ -10,9 +10,10 @@ use quant::kernels::Kernels;
 use runtime::chat::Part;
 use runtime::vision::{ImageCache, ImageRows, VisionOptions, VisionTower, find_mmproj};
 use runtime::{Model, Session};
+use server::NotSeen;
 use vision::{PanAndScan, Preprocessor, Rgb};
 
-use crate::args::PictureArgs;
+use crate::args::EyeArgs;
 use crate::interrupt;
 
 /// Views that are remembered: a second look at a picture costs nothing. 2.6 MB each in a 4B.
@@ -28,6 +29,8 @@ pub(crate) struct Eyes {
     /// What the tower is to run on, where it is not the CPU.
     #[cfg(feature = "gpu")]
     device: Option<Arc<runtime::gpu::Device>>,
+    /// Was there such a device?
+    beside: bool,
 }
 
 /// A picture as the model sees it.
@@ -46,7 +49,7 @@ impl Sight {
 
 impl Eyes {
     /// Eyes for a model. Nothing is opened yet.
-    pub(crate) fn new(model: Arc<Model>, args: &PictureArgs, threads: Option<usize>) -> Self {
+    pub(crate) fn new(model: Arc<Model>, args: &EyeArgs, threads: Option<usize>) -> Self {
         Eyes {
             model,
             mmproj: args.mmproj.clone(),
@@ -55,6 +58,7 @@ impl Eyes {
             tower: None,
             #[cfg(feature = "gpu")]
             device: None,
+            beside: false,
         }
     }
 
@@ -62,6 +66,7 @@ impl Eyes {
     #[cfg(feature = "gpu")]
     pub(crate) fn beside(mut self, session: &Session) -> Self {
         self.device = session.gpu().filter(|gpu| gpu.has_all()).map(|gpu| gpu.device().clone());
+        self.beside = self.device.is_some();
         self
     }
 
@@ -102,14 +107,9 @@ impl Eyes {
         let start = Instant::now();
         // What is wrong with the model is said first: it is wrong with every picture.
         self.open()?;
-        #[cfg(feature = "gpu")]
-        self.go_to_device();
         let picture = Rgb::open(path)?;
         let waiting = Waiting::new(path);
-        let mut views = vec![self.view(&picture)?];
-        for area in self.areas(&picture) {
-            views.push(self.view(&picture.crop(area))?);
-        }
+        let views = self.views(&picture)?;
         drop(waiting);
         let tokens: usize = views.iter().map(|v| v.len()).sum();
         let parts = match views.len() {
@@ -126,7 +126,19 @@ impl Eyes {
         Ok(Sight { views })
     }
 
-    fn open(&mut self) -> Result<()> {
+    /// The whole of a picture, then its parts.
+    fn views(&mut self, picture: &Rgb) -> Result<Vec<Arc<ImageRows>>> {
+        #[cfg(feature = "gpu")]
+        self.go_to_device();
+        let mut views = vec![self.view(picture)?];
+        for area in self.areas(picture) {
+            views.push(self.view(&picture.crop(area))?);
+        }
+        Ok(views)
+    }
+
+    /// Opens the tower. Looking does that as well.
+    pub(crate) fn open(&mut self) -> Result<()> {
         if self.tower.is_some() {
             return Ok(());
         }
@@ -168,6 +180,25 @@ impl Eyes {
         let (size, mean, std) = (config.image_size, config.mean, config.std);
         let pixels = Preprocessor { size, mean, std }.pixels(picture);
         Ok(tower.encode(&pixels, interrupt::flag())?.0)
+    }
+}
+
+/// For a server: pictures come as files' bytes.
+impl server::Look for Eyes {
+    fn look(&mut self, file: &[u8]) -> Result<Vec<Arc<ImageRows>>, NotSeen> {
+        let failed = |e: anyhow::Error| NotSeen::Failed(crate::format::error(&e));
+        if self.tower.is_none() && self.mmproj.is_none() && find_mmproj(self.model.path()).is_none()
+        {
+            let message = "the model can't see: it was served without an mmproj file";
+            return Err(NotSeen::Request(message.into()));
+        }
+        self.open().map_err(failed)?;
+        let picture = Rgb::decode(file).map_err(|e| NotSeen::Request(format!("a picture: {e}")))?;
+        self.views(&picture).map_err(failed)
+    }
+
+    fn is_beside(&self) -> bool {
+        self.beside
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::RuntimeError;
 use crate::lookup::Lookup;
 use crate::prompt::{Prompt, PromptSlice};
-use crate::sampler::{Candidate, Sampler};
+use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::tokenizer::StreamDecoder;
 
@@ -43,35 +43,27 @@ pub struct Generated {
 
 /// What is known of the next token.
 enum Next<'a> {
-    /// It.
+    /// It, drawn.
     Token(u32),
-    /// The likeliest ones, which a draw depends on alone.
-    Top(Vec<Candidate>),
     /// The logits after the last token that is no draft, and after each that is.
     Logits(&'a [f32]),
 }
 
-/// Appends `pending`, whose end is `draft`. After one token, without drafts, a GPU chooses the next
-/// one, or those that it is drawn from.
+/// Appends `pending`, whose end is `draft`. After one token, without drafts, a GPU helps to choose the
+/// next one.
 fn next<'s>(
     session: &'s mut Session,
-    sampler: &Sampler,
+    sampler: &mut Sampler,
     pending: &Prompt,
     draft: &[u32],
     drafts: bool,
     cancel: &AtomicBool,
 ) -> Result<Next<'s>, RuntimeError> {
     let alone = !drafts && pending.as_slice().images().next().is_none();
-    if let (true, [token]) = (alone, pending.tokens()) {
-        if sampler.is_greedy() {
-            if let Some(next) = session.next_greedy(0, *token, cancel)? {
-                return Ok(Next::Token(next));
-            }
-        } else if let Some(k) = sampler.top_k(session.model().weights().vocab())
-            && let Some(top) = session.next_top(0, *token, k, cancel)?
-        {
-            return Ok(Next::Top(top));
-        }
+    if let (true, [token]) = (alone, pending.tokens())
+        && let Some(next) = session.draw_next(0, *token, sampler, cancel)?
+    {
+        return Ok(Next::Token(next));
     }
     session.append_tail(0, pending, draft.len() + 1, cancel).map(Next::Logits)
 }
@@ -136,8 +128,7 @@ impl Generator {
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
         };
-        sampler.forget();
-        prompt.tokens().iter().for_each(|&t| sampler.accept(t));
+        sampler.begin(prompt.tokens());
 
         let vocab = model.weights().vocab();
         let mut decoder = StreamDecoder::new();
@@ -184,7 +175,6 @@ impl Generator {
             let last = loop {
                 let next = match &next {
                     Next::Token(token) => *token,
-                    Next::Top(candidates) => sampler.sample_top(candidates)?,
                     Next::Logits(logits) => sampler.sample(&logits[right * vocab..][..vocab])?,
                 };
                 sampler.accept(next);

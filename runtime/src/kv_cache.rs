@@ -144,6 +144,13 @@ impl KvCache {
     /// Forgets the positions of a sequence from `len` on. Where a ring no longer holds what the
     /// positions before `len` would need, everything is forgotten. Returns what is left.
     pub fn truncate(&mut self, seq: usize, len: usize) -> usize {
+        let left = self.kept(seq, len);
+        self.seqs[seq] = if left == 0 { (0, 0) } else { (left, self.seqs[seq].1) };
+        left
+    }
+
+    /// What [`KvCache::truncate`] would leave.
+    pub fn kept(&self, seq: usize, len: usize) -> usize {
         let (now, high) = self.seqs[seq];
         if len >= now {
             return now;
@@ -153,11 +160,39 @@ impl KvCache {
             // the `high` positions ever written.
             high <= slots || (len + 1).saturating_sub(window) >= high - slots
         });
-        self.seqs[seq] = if intact { (len, high) } else { (0, 0) };
-        if len == 0 {
-            self.seqs[seq] = (0, 0);
+        if intact { len } else { 0 }
+    }
+
+    /// Has sequence `to` hold the first `len` positions of `from`, which must be
+    /// [`kept`](KvCache::kept), in place of what it held.
+    ///
+    /// # Panics
+    /// When there are no such sequences.
+    pub(crate) fn copy(&mut self, from: usize, to: usize, len: usize) {
+        assert!(from < self.seqs.len() && to < self.seqs.len(), "{from} to {to}");
+        debug_assert_eq!(self.kept(from, len), len);
+        if from == to {
+            return;
         }
-        self.seqs[seq].0
+        let high = self.seqs[from].1;
+        self.seqs[to] = (len, high);
+        let bytes = self.memory.get_mut();
+        for layer in 0..self.windows.len() {
+            for head in 0..self.kv_heads {
+                // Of a ring that has gone round, all of it.
+                let slots = self.layout.slots(layer);
+                let (mut pos, end) = (0, if high <= slots { len } else { slots });
+                while pos < end {
+                    let n = self.layout.run(layer, pos).min(end - pos);
+                    for part in [0, self.layout.to_value()] {
+                        let [from, to] =
+                            [from, to].map(|seq| self.layout.key(layer, seq, head, pos) + part);
+                        bytes.copy_within(from..from + n * self.row_bytes, to);
+                    }
+                    pos += n;
+                }
+            }
+        }
     }
 
     /// Positions from `len` on that may be stored though they may not stay: none that `len` itself, or a
@@ -255,6 +290,36 @@ mod tests {
         // Position 94 would see 85, which is gone.
         assert_eq!(c.truncate(0, 94), 0);
         assert_eq!(c.truncate(0, 0), 0);
+    }
+
+    /// Every row that is copied is in the other sequence, none of a third is touched, and as much can be
+    /// forgotten of the copy.
+    #[test]
+    fn copies_hold_what_was_held() {
+        for (held, len) in [(1, 1), (13, 9), (14, 14), (40, 40), (100, 97), (100, 100)] {
+            let mut c = KvCache::new(&config(), KvType::F16, 3, 1000, 4).unwrap();
+            c.memory.get_mut().iter_mut().zip(0u32..).for_each(|(b, i)| *b = (i % 251) as u8);
+            c.set_len(0, held);
+            c.set_len(1, 500);
+            let before = c.memory.get().to_vec();
+            c.copy(0, 1, len);
+            let after = c.memory.get().to_vec();
+            assert_eq!((c.len(1), c.kept(1, len / 2)), (len, c.kept(0, len / 2)));
+            for (layer, pos) in (0..2).flat_map(|l| (0..len).map(move |p| (l, p))) {
+                if pos + c.slots(layer) < held {
+                    continue; // overwritten since
+                }
+                for of in [KeyOrValue::Key, KeyOrValue::Value] {
+                    let row = |bytes: &[u8], seq| {
+                        let at = c.offset(layer, of, seq, 0, pos);
+                        bytes[at..at + c.row_bytes].to_vec()
+                    };
+                    assert_eq!(row(&after, 1), row(&before, 0), "{len}: {layer} {pos}");
+                    assert_eq!(row(&after, 0), row(&before, 0));
+                    assert_eq!(row(&after, 2), row(&before, 2));
+                }
+            }
+        }
     }
 
     #[test]

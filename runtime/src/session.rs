@@ -170,6 +170,30 @@ impl Session {
         left
     }
 
+    /// Has sequence `to` hold the first `len` positions of `from`, in place of what it held. Returns how
+    /// many it then holds: none where a GPU has the model, whose cache isn't copied, or where a ring no
+    /// longer holds what they would need (see [`KvCache::truncate`]).
+    ///
+    /// # Panics
+    /// When there are no such sequences.
+    pub fn copy(&mut self, from: usize, to: usize, len: usize) -> usize {
+        let len = len.min(self.cache.len(from));
+        if !self.copies() || self.cache.kept(from, len) < len {
+            return self.truncate(to, 0);
+        }
+        self.cache.copy(from, to, len);
+        len
+    }
+
+    /// Does [`Session::copy`] copy anything?
+    pub fn copies(&self) -> bool {
+        #[cfg(feature = "gpu")]
+        if self.gpu.is_some() {
+            return false;
+        }
+        true
+    }
+
     /// Runs one batch of at most [`Cpu::max_rows`] rows, of any sequences. Returns the logits of
     /// its wanted rows, `[wanted, vocab]`.
     ///

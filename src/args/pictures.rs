@@ -14,6 +14,14 @@ pub(crate) struct PictureArgs {
     /// A picture to look at: PNG, JPEG, WebP, GIF or BMP; give it again for more
     #[arg(long = "image", value_name = "FILE")]
     pub(crate) images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) eyes: EyeArgs,
+}
+
+/// How the model looks at pictures.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Pictures (models with an mmproj file)")]
+pub(crate) struct EyeArgs {
     /// The model's vision tower [default: mmproj-MODEL.gguf or mmproj*.gguf beside the model]
     #[arg(long, value_name = "FILE.gguf")]
     pub(crate) mmproj: Option<PathBuf>,
@@ -31,7 +39,7 @@ pub(crate) struct PictureArgs {
     min_ratio: Option<f64>,
 }
 
-impl PictureArgs {
+impl EyeArgs {
     /// When and how to cut pictures, if at all.
     pub(crate) fn scan(&self) -> Option<PanAndScan> {
         let default = PanAndScan::default();

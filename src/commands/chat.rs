@@ -20,8 +20,8 @@ pub(super) fn run(
     limit: usize,
 ) -> Result<()> {
     let model = generator.session().model().clone();
-    let mut eyes =
-        Eyes::new(model.clone(), &args.pictures, args.engine.threads).beside(generator.session());
+    let mut eyes = Eyes::new(model.clone(), &args.pictures.eyes, args.engine.threads)
+        .beside(generator.session());
     let waiting = eyes.look_at_all(&args.pictures.images)?;
     let mut editor = DefaultEditor::new().context("the terminal")?;
     let history = history_file();

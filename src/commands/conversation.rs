@@ -180,7 +180,7 @@ mod tests {
     use runtime::{Model, Session, SessionOptions};
 
     use super::*;
-    use crate::args::PictureArgs;
+    use crate::args::EyeArgs;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemma3-mm").join(name)
@@ -194,7 +194,7 @@ mod tests {
         convert::convert(&options, &(), &AtomicBool::new(false)).unwrap();
         let model = Arc::new(Model::open(&path).unwrap());
         let options = SessionOptions { threads: Some(1), ..SessionOptions::default() };
-        let eyes = Eyes::new(model.clone(), &PictureArgs::default(), Some(1));
+        let eyes = Eyes::new(model.clone(), &EyeArgs::default(), Some(1));
         let generator = Generator::new(Session::new(model, &options).unwrap());
         let sampler = Sampler::new(SamplingParams::greedy()).unwrap();
         Conversation::new(None, Vec::new(), eyes, generator, sampler, 2)

@@ -13,7 +13,7 @@ use vision::Rgb;
 
 use super::devices;
 use super::run::{answer, report};
-use crate::args::{DemoArgs, PictureArgs};
+use crate::args::{DemoArgs, EyeArgs};
 use crate::eyes::Eyes;
 use crate::{interrupt, terminal};
 
@@ -39,7 +39,7 @@ pub(super) fn run(model: &Path, name: &str, folder: &Path, args: &DemoArgs) -> R
     let model = Arc::new(Model::open(model)?);
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
     let session = devices::session(model.clone(), options, &args.device)?;
-    let mut eyes = Eyes::new(model.clone(), &PictureArgs::default(), args.threads).beside(&session);
+    let mut eyes = Eyes::new(model.clone(), &EyeArgs::default(), args.threads).beside(&session);
     let mut generator = Generator::new(session);
     let mut sampler = Sampler::new(SamplingParams::greedy())?;
     let (template, tokenizer) = (model.template(), model.tokenizer());

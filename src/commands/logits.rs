@@ -18,7 +18,7 @@ use crate::{interrupt, npy};
 pub(crate) fn run(args: &LogitsArgs) -> Result<()> {
     interrupt::install_for_work()?;
     let model = open::model(&args.model)?;
-    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads);
+    let mut eyes = Eyes::new(model.clone(), &args.pictures.eyes, args.engine.threads);
     // The cache need not be longer than the text, which is as long before its pictures are looked at.
     let blank = prompt(args, &model, eyes.blank(&args.pictures.images)?)?;
     if blank.is_empty() {

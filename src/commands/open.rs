@@ -21,6 +21,15 @@ pub(super) fn model(path: &Path) -> Result<Arc<Model>> {
 
 /// A session with one sequence.
 pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
+    session_of(model, args, 1)
+}
+
+/// A session with so many sequences.
+pub(super) fn session_of(
+    model: Arc<Model>,
+    args: &EngineArgs,
+    sequences: usize,
+) -> Result<Session> {
     let kernels = quant::kernels::Kernels::from_env()?;
     if let Some(ctx) = args.ctx {
         note_beyond_trained(&model, "a context", ctx);
@@ -29,6 +38,7 @@ pub(super) fn session(model: Arc<Model>, args: &EngineArgs) -> Result<Session> {
         context: args.ctx,
         kv_type: args.kv.into(),
         threads: args.threads,
+        sequences,
         kernels,
         ..SessionOptions::default()
     };
@@ -45,7 +55,7 @@ pub(super) fn note_beyond_trained(model: &Model, what: &str, positions: usize) {
     }
 }
 
-/// The file's sampling defaults with what was typed over them.
+/// The file's sampling defaults with what was typed over them; the seed, where none was, is nobody's choice.
 pub(super) fn sampling(model: &Model, args: &SamplingArgs) -> SamplingParams {
     let mut p = model.sampling().clone();
     if let Some(v) = args.temp {

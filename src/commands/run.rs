@@ -51,7 +51,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 /// The pictures, then the text: in the chat's format, or with --raw as they are.
 fn prompt_of(args: &RunArgs, text: &str, session: &Session) -> Result<Prompt> {
     let model = session.model();
-    let mut eyes = Eyes::new(model.clone(), &args.pictures, args.engine.threads).beside(session);
+    let mut eyes =
+        Eyes::new(model.clone(), &args.pictures.eyes, args.engine.threads).beside(session);
     let sights = eyes.look_at_all(&args.pictures.images)?;
     let mut parts: Vec<Part> = sights.iter().map(Sight::part).collect();
     parts.push(Part::Text(text.to_string()));

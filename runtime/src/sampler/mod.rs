@@ -1,6 +1,6 @@
 //! From logits to the next token.
 //!
-//! Applied in llama.cpp's order: repetition penalty, top-k, top-p, min-p, temperature, then one
+//! Applied in llama.cpp's order: biases, penalties, top-k, top-p, min-p, temperature, then one
 //! draw. Top-p and min-p therefore see the distribution at temperature 1.
 //!
 //! The same logits, parameters and seed give the same tokens on every platform: the generator is
@@ -9,12 +9,14 @@
 
 mod exp;
 mod params;
+mod penalties;
+mod probability;
 mod rng;
 mod select;
 
-use std::collections::VecDeque;
-
 pub use params::{SamplingError, SamplingParams};
+use penalties::Penalties;
+pub use probability::LogProbs;
 use rng::Rng;
 pub use select::Candidate;
 
@@ -23,10 +25,9 @@ pub use select::Candidate;
 pub struct Sampler {
     params: SamplingParams,
     rng: Rng,
-    /// The tokens that the repetition penalty looks back at.
-    history: VecDeque<u32>,
-    /// The logits with penalties.
-    penalized: Vec<f32>,
+    penalties: Penalties,
+    /// The logits with biases and penalties.
+    changed: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -40,8 +41,8 @@ impl Sampler {
         Ok(Sampler {
             rng: Rng::new(params.seed),
             params,
-            history: VecDeque::new(),
-            penalized: Vec::new(),
+            penalties: Penalties::default(),
+            changed: Vec::new(),
             candidates: Vec::new(),
         })
     }
@@ -54,7 +55,7 @@ impl Sampler {
     /// Does it take the likeliest token, whatever came before?
     pub fn is_greedy(&self) -> bool {
         let first = self.params.temperature <= 0.0 || self.params.top_k == 1;
-        first && self.params.repeat_penalty == 1.0
+        first && !self.params.changes_logits()
     }
 
     /// The next token for these logits, one per token of the vocabulary. Tokens at -∞ are never
@@ -63,12 +64,11 @@ impl Sampler {
     /// # Errors
     /// [`SamplingError`] when a logit is NaN or +∞, or none is left to draw.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        let penalize = self.params.repeat_penalty != 1.0 && !self.history.is_empty();
-        let logits = if penalize {
-            self.penalized.clear();
-            self.penalized.extend_from_slice(logits);
-            penalize_repeats(&mut self.penalized, &self.history, self.params.repeat_penalty);
-            &self.penalized
+        let logits = if self.params.changes_logits() {
+            self.changed.clear();
+            self.changed.extend_from_slice(logits);
+            self.penalties.apply(&self.params, &mut self.changed);
+            &self.changed
         } else {
             logits
         };
@@ -81,11 +81,11 @@ impl Sampler {
     }
 
     /// The k likeliest tokens are all that a draw depends on, where they are: that k. (`None`
-    /// without top-k, and where a penalty changes which are the likeliest.) `vocab` is the number
+    /// without top-k, and where a bias or penalty changes which are the likeliest.) `vocab` is the number
     /// of tokens.
     pub fn top_k(&self, vocab: usize) -> Option<usize> {
         let k = if self.params.temperature <= 0.0 { 1 } else { self.params.top_k };
-        (self.params.repeat_penalty == 1.0 && 0 < k && k < vocab).then_some(k)
+        (!self.params.changes_logits() && 0 < k && k < vocab).then_some(k)
     }
 
     /// As [`Sampler::sample`], given only the [`Sampler::top_k`] likeliest tokens, in any order
@@ -111,33 +111,16 @@ impl Sampler {
         Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
     }
 
-    /// Forgets the tokens it took note of: another sequence begins. The random numbers go on.
-    pub fn forget(&mut self) {
-        self.history.clear();
+    /// Begins a sequence: what was taken note of is forgotten, and `prompt` taken note of. The random
+    /// numbers go on.
+    pub fn begin(&mut self, prompt: &[u32]) {
+        self.penalties = Penalties::default();
+        prompt.iter().for_each(|&token| self.penalties.given(&self.params, token));
     }
 
-    /// Takes note of a token of the sequence, drawn or given, for the repetition penalty.
+    /// Takes note of a token that was drawn, for the penalties.
     pub fn accept(&mut self, token: u32) {
-        if self.params.repeat_penalty == 1.0 || self.params.repeat_last_n == Some(0) {
-            return;
-        }
-        if self.params.repeat_last_n.is_some_and(|n| self.history.len() >= n) {
-            self.history.pop_front();
-        }
-        self.history.push_back(token);
-    }
-}
-
-/// Divides positive logits of tokens seen before by the penalty and multiplies negative ones with
-/// it, once for each token.
-fn penalize_repeats(logits: &mut [f32], history: &VecDeque<u32>, penalty: f32) {
-    let mut seen: Vec<u32> = history.iter().copied().collect();
-    seen.sort_unstable();
-    seen.dedup();
-    for token in seen {
-        if let Some(logit) = logits.get_mut(token as usize) {
-            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-        }
+        self.penalties.drawn(&self.params, token);
     }
 }
 

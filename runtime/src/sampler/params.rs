@@ -31,6 +31,12 @@ pub struct SamplingParams {
     pub repeat_penalty: f32,
     /// How many tokens back the penalty looks; `None` for the whole sequence.
     pub repeat_last_n: Option<usize>,
+    /// Taken from a token's logit for each time it was drawn since the prompt; 0 for nothing.
+    pub frequency_penalty: f32,
+    /// Taken from a token's logit once it was drawn since the prompt; 0 for nothing.
+    pub presence_penalty: f32,
+    /// Added to the logits of these tokens, before all else.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Chooses the random numbers.
     pub seed: u64,
 }
@@ -45,6 +51,9 @@ impl Default for SamplingParams {
             min_p: 0.0,
             repeat_penalty: 1.0,
             repeat_last_n: Some(64),
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
@@ -93,11 +102,20 @@ impl SamplingParams {
         Ok(params)
     }
 
+    /// Are the likeliest tokens others than those with the highest logits?
+    pub(super) fn changes_logits(&self) -> bool {
+        self.repeat_penalty != 1.0
+            || self.frequency_penalty != 0.0
+            || self.presence_penalty != 0.0
+            || !self.logit_bias.is_empty()
+    }
+
     /// Are all of them in their ranges?
     ///
     /// # Errors
     /// [`SamplingError::Parameter`] for the first that is not.
     pub fn check(&self) -> Result<(), SamplingError> {
+        let penalty = |name, value: f32| (name, value, value.is_finite(), "it must be finite");
         let checks = [
             ("temperature", self.temperature, self.temperature >= 0.0, "it must be 0 or more"),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "it must be in (0, 1]"),
@@ -108,8 +126,13 @@ impl SamplingParams {
                 self.repeat_penalty > 0.0 && self.repeat_penalty.is_finite(),
                 "it must be positive; 1 is no penalty",
             ),
+            penalty("frequency_penalty", self.frequency_penalty),
+            penalty("presence_penalty", self.presence_penalty),
         ];
-        match checks.into_iter().find(|&(_, _, ok, _)| !ok) {
+        let biases = self.logit_bias.iter().map(|&(_, bias)| {
+            ("logit_bias", bias, bias.is_finite(), "it must be finite; -100 forbids a token")
+        });
+        match checks.into_iter().chain(biases).find(|&(_, _, ok, _)| !ok) {
             Some((name, value, _, expected)) => {
                 Err(SamplingError::Parameter { name, value, expected })
             }

@@ -213,12 +213,52 @@ fn bad_parameters_are_errors() {
         SamplingParams { min_p: -0.1, ..good() },
         SamplingParams { repeat_penalty: 0.0, ..good() },
         SamplingParams { repeat_penalty: f32::INFINITY, ..good() },
+        SamplingParams { frequency_penalty: f32::NAN, ..good() },
+        SamplingParams { presence_penalty: f32::INFINITY, ..good() },
+        SamplingParams { logit_bias: vec![(1, f32::INFINITY)], ..good() },
     ] {
         assert!(
             matches!(Sampler::new(bad.clone()), Err(SamplingError::Parameter { .. })),
             "{bad:?}"
         );
     }
+}
+
+#[test]
+fn what_was_drawn_is_penalized() {
+    let params = SamplingParams {
+        frequency_penalty: 0.5,
+        presence_penalty: 0.25,
+        logit_bias: vec![(2, 2.0), (99, 7.0)],
+        ..SamplingParams::greedy()
+    };
+    let mut sampler = sampler(params);
+    assert!(!sampler.is_greedy() && sampler.top_k(3).is_none());
+    // The prompt does not count; the bias does.
+    sampler.begin(&[0, 0, 0]);
+    let logits = [4.0, 3.5, 1.625];
+    let mut next = || {
+        let next = sampler.sample(&logits).unwrap();
+        sampler.accept(next);
+        next
+    };
+    // 4 | 3.25, then 2.75, 2.25, …; 3.5 | 2.75 …; 3.625 | 2.875 …
+    let drawn: Vec<u32> = (0..7).map(|_| next()).collect();
+    assert_eq!(drawn, [0, 2, 1, 0, 2, 0, 1]);
+    sampler.begin(&[]);
+    assert_eq!(sampler.sample(&logits), Ok(0), "another sequence");
+}
+
+#[test]
+fn probabilities_are_the_softmax() {
+    let logits = [1.0f32, 3.0, f32::NEG_INFINITY, 2.0];
+    let sum: f64 = [1.0f64, 3.0, 2.0].iter().map(|x| x.exp()).sum();
+    let want = |logit: f64| (logit - sum.ln()) as f32;
+    let got = LogProbs::new(&logits, 0, 2).unwrap();
+    assert_eq!(got, LogProbs { token: want(1.0), top: vec![(1, want(3.0)), (3, want(2.0))] });
+    let none = LogProbs::new(&logits, 2, 0).unwrap();
+    assert_eq!((none.token, none.top.len()), (f32::NEG_INFINITY, 0));
+    assert!(LogProbs::new(&[f32::NAN, 0.0], 1, 0).is_err());
 }
 
 #[test]

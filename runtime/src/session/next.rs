@@ -4,9 +4,31 @@ use std::sync::atomic::AtomicBool;
 
 use super::Session;
 use crate::error::RuntimeError;
-use crate::sampler::Candidate;
+use crate::sampler::{Candidate, Sampler};
 
 impl Session {
+    /// Appends a token and draws the one after it, where a GPU can choose that itself, or those that the
+    /// draw depends on. `None`, and nothing appended, where it can't.
+    ///
+    /// # Errors
+    /// As [`Session::next_greedy`], and those of the sampler.
+    pub fn draw_next(
+        &mut self,
+        seq: usize,
+        token: u32,
+        sampler: &mut Sampler,
+        cancel: &AtomicBool,
+    ) -> Result<Option<u32>, RuntimeError> {
+        if sampler.is_greedy() {
+            return self.next_greedy(seq, token, cancel);
+        }
+        let Some(k) = sampler.top_k(self.model().weights().vocab()) else { return Ok(None) };
+        match self.next_top(seq, token, k, cancel)? {
+            Some(top) => Ok(Some(sampler.sample_top(&top)?)),
+            None => Ok(None),
+        }
+    }
+
     /// Appends a token and returns the likeliest one after it, where a GPU can choose that itself:
     /// it then goes on with it before it is asked. `None`, and nothing appended, where it can't.
     ///

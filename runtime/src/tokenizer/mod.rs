@@ -159,6 +159,17 @@ impl Tokenizer {
         ((id as usize) < self.len()).then(|| self.vocab.text(id))
     }
 
+    /// What a token adds to a text: for most the bytes of their spelling, with spaces where that has `▁`;
+    /// of a character without a piece, one byte. Control tokens are spelled. Empty for ids outside of
+    /// the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Vec<u8> {
+        let Some(text) = self.token_text(id) else { return Vec::new() };
+        match decode::byte_of(text).filter(|_| self.kind(id) == Kind::Byte) {
+            Some(byte) => vec![byte],
+            None => text.replace(vocab::SPACE, " ").into_bytes(),
+        }
+    }
+
     /// What a token is for, after repairs; [`Kind::Unused`] for an id outside of the vocabulary.
     pub fn kind(&self, id: u32) -> Kind {
         self.vocab.kind(id)

@@ -1,0 +1,95 @@
+//! `POST /v1/completions`: a text is continued as it is.
+
+use serde::Deserialize;
+
+use super::{ApiError, Common};
+use crate::api::chat::MOST_LOGPROBS;
+
+/// The request.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CompletionRequest {
+    pub(crate) prompt: Prompts,
+    #[serde(flatten)]
+    pub(crate) common: Common,
+    logprobs: Option<usize>,
+    // What changes answers and isn't done here.
+    echo: Option<bool>,
+    suffix: Option<String>,
+    best_of: Option<usize>,
+}
+
+/// One prompt or many, as texts or as ids of tokens.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "prompt is a text, token ids, or a list of either")]
+pub(crate) enum Prompts {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    Lists(Vec<Vec<u32>>),
+}
+
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RawPrompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+/// Prompts that one request can have.
+const MOST_PROMPTS: usize = 64;
+
+impl Prompts {
+    /// One after the other.
+    ///
+    /// # Errors
+    /// When they are none, or too many.
+    pub(crate) fn take(self) -> Result<Vec<RawPrompt>, ApiError> {
+        let prompts: Vec<_> = match self {
+            Prompts::Text(text) => vec![RawPrompt::Text(text)],
+            Prompts::Texts(texts) => texts.into_iter().map(RawPrompt::Text).collect(),
+            Prompts::Tokens(tokens) => vec![RawPrompt::Tokens(tokens)],
+            Prompts::Lists(lists) => lists.into_iter().map(RawPrompt::Tokens).collect(),
+        };
+        match prompts.len() {
+            1..=MOST_PROMPTS => Ok(prompts),
+            n => Err(ApiError::field(
+                "prompt",
+                format!("{n} prompts; 1 to {MOST_PROMPTS} are possible"),
+            )),
+        }
+    }
+}
+
+impl CompletionRequest {
+    /// Is nothing asked for that isn't done here?
+    ///
+    /// # Errors
+    /// Names the field.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        let not = |field| Err(ApiError::field(field, format!("{field} is not done here")));
+        if self.echo.unwrap_or(false) {
+            return not("echo");
+        }
+        if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
+            return not("suffix");
+        }
+        if self.best_of.is_some_and(|n| n > self.common.choices().unwrap_or(1)) {
+            return not("best_of");
+        }
+        Ok(())
+    }
+
+    /// Of how many tokens the probabilities are wanted, if at all.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub(crate) fn log_probs(&self) -> Result<Option<usize>, ApiError> {
+        match self.logprobs {
+            Some(n) if n > MOST_LOGPROBS => {
+                let message = format!("logprobs is {n}; at most {MOST_LOGPROBS}");
+                Err(ApiError::field("logprobs", message))
+            }
+            n => Ok(n),
+        }
+    }
+}

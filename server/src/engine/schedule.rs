@@ -1,0 +1,260 @@
+//! Which rows go through the model together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use runtime::{Batch, Prompt, PromptSlice, Row, RuntimeError, Session};
+
+use super::place::{Place, place};
+use super::slot::{Slot, Work};
+use super::{Event, Failure, Job, Order, Shared};
+
+/// Rows of prompts in a batch while others write: so many are read about as fast as more, and the others
+/// don't wait for long.
+const BESIDE: usize = 128;
+
+/// The state of the engine's thread.
+pub(super) struct Schedule {
+    session: Session,
+    slots: Vec<Slot>,
+    queue: VecDeque<Job>,
+    orders: Receiver<Order>,
+    shared: Arc<Shared>,
+    batch: Batch,
+    /// Answers begun, and ended.
+    begun: u64,
+    ended: u64,
+}
+
+/// So many rows of a sequence are in the batch.
+struct Share {
+    seq: usize,
+    rows: usize,
+}
+
+impl Schedule {
+    pub(super) fn new(session: Session, orders: Receiver<Order>, shared: Arc<Shared>) -> Self {
+        let slots = (0..session.cache().sequences()).map(|_| Slot::default()).collect();
+        Schedule {
+            session,
+            slots,
+            queue: VecDeque::new(),
+            orders,
+            shared,
+            batch: Batch::default(),
+            begun: 0,
+            ended: 0,
+        }
+    }
+
+    /// Until it is told to stop, or nobody is left to ask.
+    pub(super) fn run(mut self) {
+        while self.hear() {
+            self.drop_unwanted();
+            self.begin();
+            self.pass();
+            let busy = self.slots.iter().filter(|slot| slot.work.is_some()).count();
+            self.shared.busy.store(busy, Ordering::Relaxed);
+        }
+        let working = self.slots.iter_mut().filter_map(|slot| Some(slot.work.take()?.job));
+        for job in self.queue.drain(..).chain(working) {
+            job.tell(Event::Failed(Failure::Stopping));
+        }
+    }
+
+    /// Takes what was ordered; waits for it when there is nothing else to do. Says whether to go on.
+    fn hear(&mut self) -> bool {
+        loop {
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let idle = self.queue.is_empty() && self.slots.iter().all(|slot| slot.work.is_none());
+            let order = if idle {
+                self.orders.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.orders.try_recv()
+            };
+            match order {
+                Ok(Order::Answer(job)) => self.queue.push_back(*job),
+                Ok(Order::Between(work)) => work(),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return !idle,
+            }
+        }
+    }
+
+    /// Ends what nobody waits for any more.
+    fn drop_unwanted(&mut self) {
+        let before = self.queue.len();
+        self.queue.retain(|job| !job.events.is_closed());
+        self.shared.waiting.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
+        for seq in 0..self.slots.len() {
+            if self.slots[seq].work.as_ref().is_some_and(|work| !work.is_wanted()) {
+                self.end(seq);
+            }
+        }
+    }
+
+    /// Begins answers, in the order in which they were asked for, as far as there are slots.
+    fn begin(&mut self) {
+        let mut next = 0;
+        while let Some(job) = self.queue.get(next) {
+            let Some(place) = place(&self.slots, &self.session, &job.ask.prompt) else { return };
+            let Place::At { slot, from, keep } = place else {
+                next += 1;
+                continue;
+            };
+            let Some(job) = self.queue.remove(next) else { return };
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            let kept = match from == slot {
+                true => self.session.truncate(slot, keep),
+                false => self.session.copy(from, slot, keep),
+            };
+            let mut cached = Prompt::new();
+            cached.extend(job.ask.prompt.as_slice().split_at(kept).0);
+            self.slots[slot].cached = cached;
+            self.begun += 1;
+            match Work::new(job, kept, self.begun) {
+                Ok(work) => self.slots[slot].work = Some(work),
+                Err((job, failure)) => job.tell(Event::Failed(failure)),
+            }
+        }
+    }
+
+    /// The answer in a slot is over. What the cache holds of it stays.
+    fn end(&mut self, seq: usize) {
+        self.ended += 1;
+        self.slots[seq].work = None;
+        self.slots[seq].used = self.ended;
+    }
+
+    /// Takes everything that there is to do a step further.
+    fn pass(&mut self) {
+        if self.alone() {
+            return;
+        }
+        let shares = self.fill();
+        if shares.is_empty() {
+            return;
+        }
+        let Schedule { session, slots, batch, .. } = self;
+        let model = session.model().clone();
+        let (vocab, context) = (model.weights().vocab(), session.cache().context());
+        let mut over = Vec::new();
+        match session.forward(batch) {
+            Ok(logits) => {
+                let mut logits = logits.chunks_exact(vocab);
+                for share in &shares {
+                    let slot = &mut slots[share.seq];
+                    let Some(work) = &mut slot.work else { continue };
+                    let pending = std::mem::take(&mut work.pending);
+                    let (read, rest) = pending.as_slice().split_at(share.rows);
+                    slot.cached.extend(read);
+                    work.pending.extend(rest);
+                    if !rest.is_empty() {
+                        continue;
+                    }
+                    let room = context - slot.cached.len();
+                    let row = logits.next().unwrap_or_default();
+                    if work.draw(&model, row, room) {
+                        over.push(share.seq);
+                    }
+                }
+            }
+            Err(e) => {
+                for share in &shares {
+                    self.fail(share.seq, &e);
+                }
+            }
+        }
+        over.into_iter().for_each(|seq| self.end(seq));
+    }
+
+    /// A step of the only answer there is, where a GPU can draw the token itself. Says whether there was
+    /// one.
+    fn alone(&mut self) -> bool {
+        let Schedule { session, slots, .. } = self;
+        let mut working = slots
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(seq, s)| Some((seq, &mut s.cached, s.work.as_mut()?)));
+        let (Some((seq, cached, work)), None) = (working.next(), working.next()) else {
+            return false;
+        };
+        let [token] = *work.pending.tokens() else { return false };
+        if !work.writes() || work.job.ask.log_probs.is_some() {
+            return false;
+        }
+        let model = session.model().clone();
+        match session.draw_next(seq, token, &mut work.sampler, &AtomicBool::new(false)) {
+            Ok(None) => return false,
+            Ok(Some(next)) => {
+                cached.push(token);
+                let room = session.cache().context() - cached.len();
+                if work.accept(&model, next, None, room) {
+                    self.end(seq);
+                }
+            }
+            Err(e) => self.fail(seq, &e),
+        }
+        true
+    }
+
+    /// What is in a slot can't go on, and what the cache holds of it is not certain.
+    fn fail(&mut self, seq: usize, e: &RuntimeError) {
+        if let Some(work) = &mut self.slots[seq].work {
+            work.fail(e);
+        }
+        self.end(seq);
+        self.session.truncate(seq, 0);
+        self.slots[seq] = Slot { used: self.slots[seq].used, ..Slot::default() };
+    }
+
+    /// Makes the next batch: a row for each answer that is being written, then as much of the prompts as
+    /// there is room for, those that were begun first before others.
+    fn fill(&mut self) -> Vec<Share> {
+        self.batch.clear();
+        let mut working: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(seq, s)| Some((seq, s.work.as_ref()?)))
+            .collect();
+        working.sort_by_key(|(_, work)| (!work.writes(), work.number));
+        let max = self.session.cpu().max_rows();
+        let writing = working.iter().filter(|(_, work)| work.writes()).count();
+        let aim = if writing == 0 { max } else { max.min(writing + BESIDE) };
+        let mut shares = Vec::new();
+        for (seq, work) in working {
+            let pending = work.pending.as_slice();
+            let taken = self.batch.rows.len();
+            let rows = match pending.whole(aim.saturating_sub(taken)) {
+                // An image goes in whole.
+                0 => match pending.images().next() {
+                    Some((0, image)) if taken < aim && image.len() <= max - taken => image.len(),
+                    _ => continue,
+                },
+                rows => rows,
+            };
+            let (part, rest) = pending.split_at(rows);
+            let start = self.session.cache().len(seq);
+            push(&mut self.batch, part, seq, start, rest.is_empty());
+            shares.push(Share { seq, rows });
+        }
+        shares
+    }
+}
+
+/// Adds a part of a sequence to a batch; `wanted`: the logits after it are.
+fn push(batch: &mut Batch, part: PromptSlice<'_>, seq: usize, start: usize, wanted: bool) {
+    let mut images = part.images().peekable();
+    for (i, &token) in part.tokens().iter().enumerate() {
+        let last = i + 1 == part.len();
+        batch.push(Row { token, seq, pos: start + i }, wanted && last);
+        if let Some((_, image)) = images.next_if(|(at, image)| at + image.len() == i + 1) {
+            batch.place_image(image.clone());
+        }
+    }
+}
