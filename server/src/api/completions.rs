@@ -18,18 +18,17 @@ pub(crate) struct CompletionRequest {
     best_of: Option<usize>,
 }
 
-/// One prompt or many, as texts or as ids of tokens.
+/// One prompt or many.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "prompt is a text, token ids, or a list of either")]
+#[serde(untagged, expecting = "prompt is a text, token ids, or a list of these")]
 pub(crate) enum Prompts {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    Lists(Vec<Vec<u32>>),
+    One(RawPrompt),
+    More(Vec<RawPrompt>),
 }
 
-/// One of them.
-#[derive(Debug, PartialEq, Eq)]
+/// A text, or ids of tokens.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
 pub(crate) enum RawPrompt {
     Text(String),
     Tokens(Vec<u32>),
@@ -44,11 +43,9 @@ impl Prompts {
     /// # Errors
     /// When they are none, or too many.
     pub(crate) fn take(self) -> Result<Vec<RawPrompt>, ApiError> {
-        let prompts: Vec<_> = match self {
-            Prompts::Text(text) => vec![RawPrompt::Text(text)],
-            Prompts::Texts(texts) => texts.into_iter().map(RawPrompt::Text).collect(),
-            Prompts::Tokens(tokens) => vec![RawPrompt::Tokens(tokens)],
-            Prompts::Lists(lists) => lists.into_iter().map(RawPrompt::Tokens).collect(),
+        let prompts = match self {
+            Prompts::One(prompt) => vec![prompt],
+            Prompts::More(prompts) => prompts,
         };
         match prompts.len() {
             1..=MOST_PROMPTS => Ok(prompts),

@@ -58,6 +58,11 @@ impl Schedule {
             let busy = self.slots.iter().filter(|slot| slot.work.is_some()).count();
             self.shared.busy.store(busy, Ordering::Relaxed);
         }
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::Answer(job) = order {
+                self.queue.push_back(*job);
+            }
+        }
         let working = self.slots.iter_mut().filter_map(|slot| Some(slot.work.take()?.job));
         for job in self.queue.drain(..).chain(working) {
             job.tell(Event::Failed(Failure::Stopping));
