@@ -6,9 +6,11 @@ mod serve;
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quant::DType;
 use runtime::KvType;
+use runtime::grammar::Form;
 use runtime::sampler::SamplingParams;
 
 pub(crate) use self::eval::{ChoicesForm, CompareArgs, EvalArgs, EvalOutput};
@@ -64,7 +66,8 @@ pub(crate) enum Command {
   lapidary run model.gguf -p \"Tell a story\" --seed 7        the same story every time
   git diff | lapidary run model.gguf --system \"Summarise.\"  a prompt from a pipe
   lapidary run model.gguf --image cat.jpg -p \"What is it?\"  a question on a picture
-  lapidary run model.gguf --raw -p \"Once upon a time\" -n 64 continue a text, no chat template")]
+  lapidary run model.gguf --raw -p \"Once upon a time\" -n 64 continue a text, no chat template
+  lapidary run model.gguf --regex \"yes|no\" -p \"Is it?\"     nothing else as an answer")]
 pub(crate) struct RunArgs {
     /// The model, a .gguf file
     pub(crate) model: PathBuf,
@@ -85,11 +88,45 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) lookup: bool,
     #[command(flatten)]
+    pub(crate) form: FormArgs,
+    #[command(flatten)]
     pub(crate) pictures: PictureArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+}
+
+/// What answers must be.
+#[derive(Clone, Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct FormArgs {
+    /// Answers are JSON objects. Say so in the prompt as well, and which
+    #[arg(long)]
+    json: bool,
+    /// Answers are JSON that the schema in this file describes
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
+    /// Answers are texts that this regular expression describes
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    regex: Option<String>,
+}
+
+impl FormArgs {
+    /// The form, with what to call it.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is no JSON.
+    pub(crate) fn form(&self) -> anyhow::Result<Option<(String, Form)>> {
+        if let Some(path) = &self.json_schema {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+            let schema = serde_json::from_str(&text).with_context(|| name.clone())?;
+            return Ok(Some((name, Form::Schema(schema))));
+        }
+        let regex = self.regex.clone().map(|regex| ("--regex".into(), Form::Regex(regex)));
+        Ok(regex.or_else(|| self.json.then(|| ("--json".into(), Form::JsonObject))))
+    }
 }
 
 /// How the model is run.

@@ -49,6 +49,7 @@ fn greedy(prompt: impl Into<Prompt>, limit: usize) -> Ask {
         stop: Vec::new(),
         log_probs: Some(2),
         ignore_eos: false,
+        grammar: None,
     }
 }
 

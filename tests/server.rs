@@ -211,6 +211,44 @@ fn texts_are_continued() {
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
 }
 
+/// Whatever the model would say: it was never shown any JSON.
+#[test]
+fn answers_have_the_form_that_is_asked_for() {
+    let server = Server::start(&[]);
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Paris", "Rome", "Oslo"]},
+            "inhabitants": {"type": "integer", "minimum": 0, "maximum": 99_999_999},
+            "capital": {"type": "boolean"},
+        },
+        "required": ["city", "inhabitants", "capital"],
+        "additionalProperties": false,
+    });
+    let format = json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": schema}});
+    for (seed, stream) in [(1, false), (2, true), (3, false)] {
+        let wants =
+            json!({"response_format": format, "temperature": 1.0, "seed": seed, "stream": stream});
+        let request = with(question("What is the capital of France?"), wants);
+        let text = if stream {
+            let chunks = server.stream("/v1/chat/completions", &request);
+            assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
+            chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect()
+        } else {
+            let (status, body) = server.post("/v1/chat/completions", &request);
+            assert_eq!(status, 200, "{body}");
+            body["choices"][0]["message"]["content"].as_str().unwrap().to_string()
+        };
+        let city: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(["Paris", "Rome", "Oslo"].contains(&city["city"].as_str().unwrap()), "{text}");
+        assert!(city["inhabitants"].as_u64().unwrap() <= 99_999_999, "{text}");
+        assert!(city["capital"].is_boolean() && city.as_object().unwrap().len() == 3, "{text}");
+    }
+    let wrong = json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "wheel"}}}});
+    let (status, body) = server.post("/v1/chat/completions", &with(question("a"), wrong));
+    assert_eq!((status, &body["error"]["param"]), (400, &json!("response_format")), "{body}");
+}
+
 #[test]
 fn pictures_are_seen() {
     let server = Server::start(&[]);
@@ -271,9 +309,9 @@ fn what_is_wrong_is_said() {
         ),
         (
             chat,
-            with(question("a"), json!({"response_format": {"type": "json_object"}})),
+            with(question("a"), json!({"response_format": {"type": "xml"}})),
             json!("response_format"),
-            "json_object",
+            "xml",
         ),
         (chat, question(&long), json!(null), "--ctx"),
         ("/v1/completions", json!({"prompt": []}), json!(null), "empty"),

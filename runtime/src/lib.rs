@@ -12,6 +12,7 @@ pub mod forward;
 pub mod generate;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod grammar;
 pub mod kv_cache;
 pub mod lookup;
 pub mod mapping;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use runtime::grammar::Grammar;
 use runtime::sampler::{LogProbs, SamplingParams};
 use runtime::{Model, Prompt, Session};
 use tokio::sync::mpsc::UnboundedSender;
@@ -34,8 +35,10 @@ pub struct Ask {
     pub stop: Vec<String>,
     /// Probabilities are wanted, and of so many of the likeliest tokens as well.
     pub log_probs: Option<usize>,
-    /// The model's own end of an answer does not end it.
+    /// The model's own end of an answer does not end it. (With a grammar it does.)
     pub ignore_eos: bool,
+    /// What the answer must be, if anything; see [`Model::grammar`].
+    pub grammar: Option<Grammar>,
 }
 
 /// Something about an answer.

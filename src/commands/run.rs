@@ -33,6 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let model = open::model(&args.model)?;
     let params = open::sampling(&model, &args.sampling);
     let mut sampler = Sampler::new(params).context("sampling")?;
+    if let Some((name, form)) = args.form.form()? {
+        sampler = sampler.with_grammar(model.grammar(&form).context(name)?);
+    }
     let mut generator = Generator::new(open::session(model.clone(), &args.engine)?);
     if args.lookup {
         generator = generator.with_lookup();

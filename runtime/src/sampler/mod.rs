@@ -1,6 +1,6 @@
 //! From logits to the next token.
 //!
-//! Applied in llama.cpp's order: biases, penalties, top-k, top-p, min-p, temperature, then one
+//! Applied in llama.cpp's order: a grammar, biases, penalties, top-k, top-p, min-p, temperature, then one
 //! draw. Top-p and min-p therefore see the distribution at temperature 1.
 //!
 //! The same logits, parameters and seed give the same tokens on every platform: the generator is
@@ -14,6 +14,7 @@ mod probability;
 mod rng;
 mod select;
 
+use crate::grammar::{Grammar, GrammarError};
 pub use params::{SamplingError, SamplingParams};
 use penalties::Penalties;
 pub use probability::LogProbs;
@@ -26,7 +27,10 @@ pub struct Sampler {
     params: SamplingParams,
     rng: Rng,
     penalties: Penalties,
-    /// The logits with biases and penalties.
+    grammar: Option<Grammar>,
+    /// What went wrong with it, to be said when the next token is to be drawn.
+    broken: Option<GrammarError>,
+    /// The logits with grammar, biases and penalties.
     changed: Vec<f32>,
     candidates: Vec<Candidate>,
 }
@@ -42,9 +46,22 @@ impl Sampler {
             rng: Rng::new(params.seed),
             params,
             penalties: Penalties::default(),
+            grammar: None,
+            broken: None,
             changed: Vec::new(),
             candidates: Vec::new(),
         })
+    }
+
+    /// Draws only what the grammar goes on with.
+    pub fn with_grammar(mut self, grammar: Grammar) -> Self {
+        self.grammar = Some(grammar);
+        self
+    }
+
+    /// Are the likeliest tokens others than those with the highest logits?
+    fn changes_logits(&self) -> bool {
+        self.grammar.is_some() || self.params.changes_logits()
     }
 
     /// The parameters it was made with.
@@ -55,7 +72,7 @@ impl Sampler {
     /// Does it take the likeliest token, whatever came before?
     pub fn is_greedy(&self) -> bool {
         let first = self.params.temperature <= 0.0 || self.params.top_k == 1;
-        first && !self.params.changes_logits()
+        first && !self.changes_logits()
     }
 
     /// The next token for these logits, one per token of the vocabulary. Tokens at -∞ are never
@@ -64,9 +81,15 @@ impl Sampler {
     /// # Errors
     /// [`SamplingError`] when a logit is NaN or +∞, or none is left to draw.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplingError> {
-        let logits = if self.params.changes_logits() {
+        let logits = if self.changes_logits() {
             self.changed.clear();
             self.changed.extend_from_slice(logits);
+            if let Some(grammar) = &mut self.grammar {
+                match self.broken.take() {
+                    Some(e) => return Err(e.into()),
+                    None => grammar.mask(&mut self.changed)?,
+                }
+            }
             self.penalties.apply(&self.params, &mut self.changed);
             &self.changed
         } else {
@@ -81,11 +104,11 @@ impl Sampler {
     }
 
     /// The k likeliest tokens are all that a draw depends on, where they are: that k. (`None`
-    /// without top-k, and where a bias or penalty changes which are the likeliest.) `vocab` is the number
+    /// without top-k, and where a grammar, bias or penalty changes which are the likeliest.) `vocab` is the number
     /// of tokens.
     pub fn top_k(&self, vocab: usize) -> Option<usize> {
         let k = if self.params.temperature <= 0.0 { 1 } else { self.params.top_k };
-        (!self.params.changes_logits() && 0 < k && k < vocab).then_some(k)
+        (!self.changes_logits() && 0 < k && k < vocab).then_some(k)
     }
 
     /// As [`Sampler::sample`], given only the [`Sampler::top_k`] likeliest tokens, in any order
@@ -111,15 +134,22 @@ impl Sampler {
         Ok(draw(candidates, best.logit, self.params.temperature, self.rng.unit()))
     }
 
-    /// Begins a sequence: what was taken note of is forgotten, and `prompt` taken note of. The random
-    /// numbers go on.
+    /// Begins a sequence: what was taken note of is forgotten, and `prompt` taken note of; a grammar begins
+    /// after it. The random numbers go on.
     pub fn begin(&mut self, prompt: &[u32]) {
         self.penalties = Penalties::default();
+        self.broken = None;
+        if let Some(grammar) = &mut self.grammar {
+            grammar.restart();
+        }
         prompt.iter().for_each(|&token| self.penalties.given(&self.params, token));
     }
 
-    /// Takes note of a token that was drawn, for the penalties.
+    /// Takes note of a token that was drawn, for penalties and grammar.
     pub fn accept(&mut self, token: u32) {
+        if let Some(grammar) = &mut self.grammar {
+            self.broken = grammar.accept(token).err();
+        }
         self.penalties.drawn(&self.params, token);
     }
 }

@@ -2,6 +2,8 @@
 
 use quant::gguf::{Gguf, GgufError};
 
+use crate::grammar::GrammarError;
+
 /// Why no token could be drawn.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs)] // the messages are the documentation of their fields
@@ -14,6 +16,8 @@ pub enum SamplingError {
     Logit { token: u32, value: f32 },
     #[error("there is no token to draw: {logits} logits, all of them -inf")]
     NoToken { logits: usize },
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
 }
 
 /// How to draw the next token.

@@ -16,14 +16,8 @@ pub(crate) struct ChatRequest {
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
     // What changes answers and isn't done here.
-    response_format: Option<ResponseFormat>,
     tools: Option<Vec<Value>>,
     functions: Option<Vec<Value>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    r#type: String,
 }
 
 /// One message.
@@ -74,11 +68,6 @@ impl ChatRequest {
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         if self.messages.is_empty() {
             return Err(ApiError::field("messages", "there are no messages"));
-        }
-        if let Some(format) = self.response_format.as_ref().filter(|f| f.r#type != "text") {
-            let message =
-                format!("response_format {:?} is not done here; only \"text\" is", format.r#type);
-            return Err(ApiError::field("response_format", message));
         }
         let some = |list: &Option<Vec<Value>>| list.as_ref().is_some_and(|l| !l.is_empty());
         if some(&self.tools) || some(&self.functions) {

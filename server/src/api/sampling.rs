@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use runtime::grammar::Form;
 use runtime::sampler::SamplingParams;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::ApiError;
 
@@ -29,6 +31,9 @@ pub(crate) struct Common {
     max_tokens: Option<i64>,
     n: Option<usize>,
     ignore_eos: Option<bool>,
+    response_format: Option<ResponseFormat>,
+    /// The same in llama.cpp's words.
+    json_schema: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
 }
@@ -38,6 +43,19 @@ pub(crate) struct Common {
 enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+struct ResponseFormat {
+    r#type: String,
+    json_schema: Option<JsonSchema>,
+    /// Where llama.cpp's clients have it.
+    schema: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct JsonSchema {
+    schema: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,6 +144,28 @@ impl Common {
             n => Err(ApiError::field(
                 "n",
                 format!("n is {n}; 1 to {MOST_CHOICES} answers are possible"),
+            )),
+        }
+    }
+
+    /// What the answer must be.
+    ///
+    /// # Errors
+    /// For forms that aren't known.
+    pub(crate) fn form(&self) -> Result<Option<Form>, ApiError> {
+        let Some(format) = &self.response_format else {
+            return Ok(self.json_schema.clone().map(Form::Schema));
+        };
+        let given =
+            format.json_schema.as_ref().and_then(|s| s.schema.as_ref()).or(format.schema.as_ref());
+        let wrong = |message: String| Err(ApiError::field("response_format", message));
+        match (format.r#type.as_str(), given) {
+            ("text", _) => Ok(None),
+            ("json_object", None) => Ok(Some(Form::JsonObject)),
+            ("json_object" | "json_schema", Some(schema)) => Ok(Some(Form::Schema(schema.clone()))),
+            ("json_schema", None) => wrong("response_format has no json_schema.schema".into()),
+            (other, _) => wrong(format!(
+                "the response_format {other:?} is not known; text, json_object and json_schema are"
             )),
         }
     }

@@ -44,6 +44,10 @@ impl Work {
             Ok(sampler) => sampler,
             Err(e) => return Err((job, Failure::Model(e.to_string()))),
         };
+        if let Some(grammar) = job.ask.grammar.take() {
+            sampler = sampler.with_grammar(grammar);
+            job.ask.ignore_eos = false;
+        }
         sampler.begin(job.ask.prompt.tokens());
         let mut pending = Prompt::new();
         pending.extend(job.ask.prompt.as_slice().split_at(cached).1);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use runtime::Prompt;
 use runtime::chat::{Message, Part};
+use runtime::grammar::Grammar;
 use runtime::sampler::SamplingParams;
 use runtime::tokenizer::Special;
 use runtime::vision::ImageRows;
@@ -93,6 +94,7 @@ struct Wishes {
     stop: Vec<String>,
     each: usize,
     log_probs: Option<usize>,
+    grammar: Option<Grammar>,
 }
 
 impl Wishes {
@@ -102,8 +104,13 @@ impl Wishes {
         limit: Option<i64>,
         log_probs: Option<usize>,
     ) -> Result<Self, ApiError> {
-        let vocab = app.engine.model().weights().vocab();
+        let model = app.engine.model();
+        let vocab = model.weights().vocab();
+        let form = common.form()?;
+        let grammar = form.map(|form| model.grammar(&form)).transpose();
+        let grammar = grammar.map_err(|e| ApiError::field("response_format", e.to_string()))?;
         Ok(Wishes {
+            grammar,
             sampling: common.sampling(&app.sampling, app.seed, vocab)?,
             limit: common.limit(limit)?,
             stop: common.stops()?,
@@ -127,6 +134,7 @@ impl Wishes {
                     stop: self.stop.clone(),
                     log_probs: self.log_probs,
                     ignore_eos: common.ignores_eos(),
+                    grammar: self.grammar.clone(),
                 });
             }
         }
