@@ -9,6 +9,7 @@ mod out;
 mod args;
 mod commands;
 mod eyes;
+mod figures;
 mod format;
 mod interrupt;
 mod npy;

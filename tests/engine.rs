@@ -48,6 +48,7 @@ fn greedy(prompt: impl Into<Prompt>, limit: usize) -> Ask {
         limit,
         stop: Vec::new(),
         log_probs: Some(2),
+        score_prompt: false,
         ignore_eos: false,
         grammar: None,
     }
@@ -327,6 +328,33 @@ fn answers_end_where_they_should() {
         matches!(last, Some((3, Event::Failed(Failure::Stopping) | Event::Done(_)))),
         "{last:?}"
     );
+}
+
+/// Tokens of a prompt are scored whatever the cache holds, in pieces, beside answers that are being written.
+#[test]
+fn prompts_are_scored() {
+    let model = demo();
+    let text = std::fs::read_to_string("models/eval.txt").unwrap();
+    let words = model.tokenizer().encode(&text, runtime::tokenizer::Special::Plain);
+    let prompt = [&[2], &words[..150]].concat();
+    let vocab = model.weights().vocab();
+    let logits = common::logits(&model, &exact(), &prompt, &[]);
+    let engine = engine(&model, SessionOptions { sequences: 2, ..exact() });
+    answers(&engine, vec![greedy(prompt.clone(), 3)]);
+    let score = |limit: usize| Ask { score_prompt: true, ..greedy(prompt.clone(), limit) };
+    for answer in
+        answers(&engine, vec![score(0), score(4), greedy(prompt[..99].to_vec(), 40)]).iter().take(2)
+    {
+        let done = answer.done();
+        assert_eq!((done.cached_tokens, done.why), (0, Why::Length));
+        assert_eq!(answer.drawn.len(), prompt.len() - 1 + done.tokens);
+        for (i, (token, p)) in answer.drawn.iter().take(prompt.len() - 1).enumerate() {
+            let want = LogProbs::new(&logits[i * vocab..][..vocab], prompt[i + 1], 2).unwrap();
+            assert_eq!(*token, prompt[i + 1]);
+            assert!((p.token - want.token).abs() < 1e-3, "{i}: {p:?} {want:?}");
+            assert!((p.top[1].1 - want.top[1].1).abs() < 1e-3, "{i}: {p:?} {want:?}");
+        }
+    }
 }
 
 /// Images go in whole, beside answers that are being written, and are known again.

@@ -211,6 +211,40 @@ fn texts_are_continued() {
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
 }
 
+/// As programs that measure models ask: how likely were these tokens?
+#[test]
+fn prompts_are_echoed_and_scored() {
+    let server = Server::start(&[]);
+    let text = "The capital of France is Paris.";
+    let wants =
+        json!({"prompt": [text, [2, 300, 301]], "echo": true, "logprobs": 1, "max_tokens": 0});
+    let (status, body) = server.post("/v1/completions", &wants);
+    assert_eq!(status, 200, "{body}");
+    let first = &body["choices"][0];
+    assert_eq!(first["text"], text);
+    let of = |choice: &Value, list: &str| choice["logprobs"][list].as_array().unwrap().clone();
+    let tokens = of(first, "tokens");
+    assert_eq!(tokens[0], "<bos>");
+    let said: String = tokens[1..].iter().map(|t| t.as_str().unwrap()).collect();
+    assert_eq!(said, text);
+    let log_probs = of(first, "token_logprobs");
+    assert_eq!((log_probs.len(), &log_probs[0]), (tokens.len(), &Value::Null));
+    assert!(log_probs[1..].iter().all(|p| p.as_f64().unwrap() <= 0.0));
+    let top = of(first, "top_logprobs");
+    assert_eq!(top[0], Value::Null);
+    for (token, (p, top)) in tokens.iter().zip(log_probs.iter().zip(&top)).skip(1) {
+        assert_eq!(&top[token.as_str().unwrap()], p);
+    }
+    assert_eq!(of(&body["choices"][1], "tokens").len(), 3);
+    assert_eq!(body["usage"]["completion_tokens"], 0);
+
+    let wants =
+        json!({"prompt": text, "echo": true, "max_tokens": 3, "temperature": 0, "stream": true});
+    let chunks = server.stream("/v1/completions", &wants);
+    let streamed: String = chunks.iter().filter_map(|c| c["choices"][0]["text"].as_str()).collect();
+    assert!(streamed.starts_with(text) && streamed.len() > text.len(), "{streamed}");
+}
+
 /// Whatever the model would say: it was never shown any JSON.
 #[test]
 fn answers_have_the_form_that_is_asked_for() {
@@ -293,7 +327,6 @@ fn what_is_wrong_is_said() {
         (chat, json!({"messages": [{"role": "user"}]}), json!("messages"), "no content"),
         (chat, with(question("a"), json!({"n": 0})), json!("n"), "n is 0"),
         (chat, with(question("a"), json!({"temperature": -1})), json!(null), "temperature"),
-        (chat, with(question("a"), json!({"max_tokens": 0})), json!("max_tokens"), "at least 1"),
         (chat, with(question("a"), json!({"top_logprobs": 3})), json!("top_logprobs"), "logprobs"),
         (
             chat,
@@ -316,7 +349,7 @@ fn what_is_wrong_is_said() {
         (chat, question(&long), json!(null), "--ctx"),
         ("/v1/completions", json!({"prompt": []}), json!(null), "empty"),
         ("/v1/completions", json!({"prompt": [1, 99999]}), json!("prompt"), "99999"),
-        ("/v1/completions", json!({"prompt": "a", "echo": true}), json!("echo"), "echo"),
+        ("/v1/completions", json!({"prompt": "a", "suffix": "b"}), json!("suffix"), "suffix"),
     ] {
         let (status, answer) = server.post(path, &body);
         assert_eq!(status, 400, "{body}: {answer}");

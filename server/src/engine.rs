@@ -29,12 +29,15 @@ pub struct Ask {
     pub prompt: Prompt,
     /// How to draw.
     pub sampling: SamplingParams,
-    /// At most this many tokens.
+    /// At most this many tokens. With none the prompt is read and that is all.
     pub limit: usize,
     /// Texts that end the answer, and are no part of it.
     pub stop: Vec<String>,
     /// Probabilities are wanted, and of so many of the likeliest tokens as well.
     pub log_probs: Option<usize>,
+    /// They are wanted of the prompt's tokens too, but for the first: these come first, each as a [`Piece`]
+    /// without text. All of the prompt is then read, whatever the cache holds.
+    pub score_prompt: bool,
     /// The model's own end of an answer does not end it. (With a grammar it does.)
     pub ignore_eos: bool,
     /// What the answer must be, if anything; see [`Model::grammar`].

@@ -73,12 +73,6 @@ pub(super) fn sampling(model: &Model, args: &SamplingArgs) -> SamplingParams {
     if let Some(v) = args.repeat_penalty {
         p.repeat_penalty = v;
     }
-    p.seed = args.seed.unwrap_or_else(fresh_seed);
+    p.seed = args.seed.unwrap_or_else(SamplingParams::fresh_seed);
     p
-}
-
-/// A seed that nobody chose: the standard library's randomness for hash maps is the system's.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }

@@ -13,7 +13,8 @@ use runtime::{Prompt, PromptSlice, Session};
 use super::{chat, open};
 use crate::args::RunArgs;
 use crate::eyes::{Eyes, Sight};
-use crate::{format, interrupt};
+use crate::figures::Figures;
+use crate::interrupt;
 
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let start = Instant::now();
@@ -120,25 +121,21 @@ pub(super) fn answer<'p>(
 /// The line of figures under an answer. `before`: what passed before generation began, so that the
 /// time to the first token is what the person waited.
 pub(super) fn report(done: &Generated, before: Option<Duration>) {
-    let seconds = |d: Duration| d.as_secs_f64();
-    let first = seconds(before.unwrap_or_default() + done.prompt_time);
-    let reused = match done.reused_tokens {
-        0 => String::new(),
-        n => format!(" (+{n} remembered)"),
+    let figures = Figures {
+        prompt: done.prompt_tokens,
+        reused: done.reused_tokens,
+        tokens: done.tokens.len(),
+        // The first token came with the prompt.
+        decoded: done.tokens.len().saturating_sub(usize::from(done.stop != Stop::Eos)),
+        prompt_time: done.prompt_time,
+        decode_time: done.decode_time,
+        first: before.unwrap_or_default() + done.prompt_time,
+        why: match done.stop {
+            Stop::Eos => "",
+            Stop::Limit => "stopped at -n",
+            Stop::ContextFull => "the context is full (--ctx)",
+            Stop::Cancelled => "stopped",
+        },
     };
-    // The first token came with the prompt.
-    let decoded = done.tokens.len().saturating_sub(usize::from(done.stop != Stop::Eos));
-    let why = match done.stop {
-        Stop::Eos => "",
-        Stop::Limit => " · stopped at -n",
-        Stop::ContextFull => " · the context is full (--ctx)",
-        Stop::Cancelled => " · stopped",
-    };
-    eprintln!(
-        "[prompt {} tokens{reused}, {} tokens/s · generated {} tokens, {} tokens/s · first token after {first:.2} s{why}]",
-        done.prompt_tokens,
-        format::rate(done.prompt_tokens, seconds(done.prompt_time)),
-        done.tokens.len(),
-        format::rate(decoded, seconds(done.decode_time)),
-    );
+    eprintln!("{figures}");
 }

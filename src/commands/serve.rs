@@ -1,7 +1,6 @@
 //! `lapidary serve`.
 
 use std::net::TcpListener;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use server::{Done, Note, Settings, Why};
@@ -9,7 +8,8 @@ use server::{Done, Note, Settings, Why};
 use super::open;
 use crate::args::ServeArgs;
 use crate::eyes::Eyes;
-use crate::{format, interrupt};
+use crate::figures::Figures;
+use crate::interrupt;
 
 /// Positions of a sequence, where nobody says how many: four have the memory that one has in a chat.
 const DEFAULT_CONTEXT: usize = 8192;
@@ -65,26 +65,20 @@ fn line(note: &Note<'_>) -> String {
         Note::Seen { tokens, took } => {
             format!("[a picture, {tokens} tokens, {:.2} s]", took.as_secs_f64())
         }
-        Note::Answered(done) => answered(done),
+        Note::Answered(done) => answered(done).to_string(),
         Note::Refused { status, message } => format!("lapidary: {status}: {message}"),
     }
 }
 
-fn answered(done: &Done) -> String {
-    let seconds = |d: Duration| d.as_secs_f64();
-    let reused = match done.cached_tokens {
-        0 => String::new(),
-        n => format!(" (+{n} remembered)"),
-    };
-    let prompt = done.prompt_tokens - done.cached_tokens;
-    // The first token came with the prompt.
-    let decoded = done.tokens.saturating_sub(1);
-    let first = seconds(done.waited + done.prompt_time);
-    let why = if done.why == Why::Length { " · stopped at its limit" } else { "" };
-    format!(
-        "[prompt {prompt} tokens{reused}, {} tokens/s · generated {} tokens, {} tokens/s · first token after {first:.2} s{why}]",
-        format::rate(prompt, seconds(done.prompt_time)),
-        done.tokens,
-        format::rate(decoded, seconds(done.decode_time)),
-    )
+fn answered(done: &Done) -> Figures {
+    Figures {
+        prompt: done.prompt_tokens - done.cached_tokens,
+        reused: done.cached_tokens,
+        tokens: done.tokens,
+        decoded: done.tokens.saturating_sub(1),
+        prompt_time: done.prompt_time,
+        decode_time: done.decode_time,
+        first: done.waited + done.prompt_time,
+        why: if done.why == Why::Length { "stopped at its limit" } else { "" },
+    }
 }

@@ -69,6 +69,12 @@ impl SamplingParams {
         SamplingParams { temperature: 0.0, ..Self::default() }
     }
 
+    /// A seed that nobody chose: the standard library's randomness for hash maps is the system's.
+    pub fn fresh_seed() -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0)
+    }
+
     /// What a file recommends, and [`default`](Self::default) where it says nothing.
     ///
     /// The keys are llama.cpp's, `general.sampling.{temp, top_k, top_p, min_p, penalty_repeat,

@@ -12,8 +12,8 @@ pub(crate) struct CompletionRequest {
     #[serde(flatten)]
     pub(crate) common: Common,
     logprobs: Option<usize>,
-    // What changes answers and isn't done here.
     echo: Option<bool>,
+    // What changes answers and isn't done here.
     suffix: Option<String>,
     best_of: Option<usize>,
 }
@@ -64,9 +64,6 @@ impl CompletionRequest {
     /// Names the field.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         let not = |field| Err(ApiError::field(field, format!("{field} is not done here")));
-        if self.echo.unwrap_or(false) {
-            return not("echo");
-        }
         if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
             return not("suffix");
         }
@@ -74,6 +71,11 @@ impl CompletionRequest {
             return not("best_of");
         }
         Ok(())
+    }
+
+    /// Is the prompt a part of the answer?
+    pub(crate) fn echoes(&self) -> bool {
+        self.echo.unwrap_or(false)
     }
 
     /// Of how many tokens the probabilities are wanted, if at all.

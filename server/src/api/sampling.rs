@@ -89,7 +89,7 @@ impl Common {
         // Others write -1 for any.
         p.seed = match self.seed {
             Some(seed) if seed != -1 => seed as u64,
-            _ => seed.unwrap_or_else(fresh_seed),
+            _ => seed.unwrap_or_else(SamplingParams::fresh_seed),
         };
         for (id, &bias) in self.logit_bias.iter().flatten() {
             let token = id.parse::<u32>().ok().filter(|&id| (id as usize) < vocab);
@@ -98,6 +98,10 @@ impl Common {
                 return Err(ApiError::field("logit_bias", message));
             };
             p.logit_bias.push((token, bias));
+        }
+        if p.top_p == 0.0 {
+            // OpenAI's interface takes it for the likeliest token alone.
+            p.top_p = f32::MIN_POSITIVE;
         }
         p.check().map_err(|e| ApiError::new(super::Status::BadRequest, e.to_string()))?;
         Ok(p)
@@ -122,16 +126,9 @@ impl Common {
     }
 
     /// The most tokens of an answer; `newer`: another field of that meaning, which goes before.
-    ///
-    /// # Errors
-    /// When it is 0.
-    pub(crate) fn limit(&self, newer: Option<i64>) -> Result<usize, ApiError> {
-        match newer.or(self.max_tokens) {
-            Some(0) => Err(ApiError::field("max_tokens", "max_tokens must be at least 1")),
-            // Others write -1 for no limit.
-            Some(n) => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
-            None => Ok(usize::MAX),
-        }
+    pub(crate) fn limit(&self, newer: Option<i64>) -> usize {
+        // Others write -1 for no limit.
+        newer.or(self.max_tokens).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
     /// Answers to each prompt.
@@ -184,10 +181,4 @@ impl Common {
     pub(crate) fn wants_usage(&self) -> bool {
         self.stream_options.as_ref().and_then(|o| o.include_usage).unwrap_or(false)
     }
-}
-
-/// A seed that nobody chose: the standard library's randomness for hash maps is the system's.
-pub(crate) fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
 }

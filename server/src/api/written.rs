@@ -111,10 +111,20 @@ fn reason(why: Why) -> &'static str {
     }
 }
 
+/// A prompt that an answer begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Echo {
+    pub(crate) text: String,
+    /// Its first token, which nothing goes before.
+    pub(crate) first: Option<u32>,
+}
+
 /// An answer, as far as it has come.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
-    pub(crate) text: String,
+    text: String,
+    /// Characters of it, without an echo.
+    characters: usize,
     pub(crate) drawn: Vec<LogProb>,
     /// Were probabilities asked for?
     pub(crate) wants_log_probs: bool,
@@ -124,13 +134,38 @@ pub(crate) struct Choice {
 /// A token, and what was likely in its place.
 #[derive(Debug)]
 pub(crate) struct LogProb {
-    pub(crate) token: u32,
-    /// Bytes of the answer before it.
-    pub(crate) offset: usize,
-    pub(crate) log_probs: LogProbs,
+    token: u32,
+    /// Characters of the answer before it.
+    offset: usize,
+    /// `None`: nothing goes before it.
+    log_probs: Option<LogProbs>,
 }
 
 impl Choice {
+    /// Nothing yet, but for a prompt that it begins with.
+    pub(crate) fn new(wants_log_probs: bool, echo: Option<Echo>) -> Self {
+        let mut choice = Choice { wants_log_probs, ..Choice::default() };
+        if let Some(echo) = echo {
+            choice.text = echo.text;
+            let first = echo.first.filter(|_| wants_log_probs);
+            choice.drawn.extend(first.map(|token| LogProb { token, offset: 0, log_probs: None }));
+        }
+        choice
+    }
+
+    /// The answer so far, an echo included.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Goes on.
+    pub(crate) fn push(&mut self, text: &str, drawn: Option<(u32, LogProbs)>) {
+        let offset = self.characters;
+        self.drawn.extend(drawn.map(|(token, p)| LogProb { token, offset, log_probs: Some(p) }));
+        self.text.push_str(text);
+        self.characters += text.chars().count();
+    }
+
     fn whole(&self, kind: Kind, index: usize, tokenizer: &Tokenizer) -> Value {
         let reason = self.done.as_ref().map(|done| reason(done.why));
         let log_probs = self.wants_log_probs.then(|| LogProb::list(&self.drawn, kind, tokenizer));
@@ -161,21 +196,24 @@ impl LogProb {
                     json!({"token": text(id), "logprob": finite(log_prob), "bytes": bytes})
                 };
                 let one = |d: &LogProb| {
-                    let mut one = entry(d.token, d.log_probs.token);
-                    one["top_logprobs"] =
-                        d.log_probs.top.iter().map(|&(id, p)| entry(id, p)).collect();
-                    one
+                    let p = d.log_probs.as_ref()?;
+                    let mut one = entry(d.token, p.token);
+                    one["top_logprobs"] = p.top.iter().map(|&(id, p)| entry(id, p)).collect();
+                    Some(one)
                 };
-                json!({"content": drawn.iter().map(one).collect::<Vec<_>>()})
+                json!({"content": drawn.iter().filter_map(one).collect::<Vec<_>>()})
             }
             Kind::Text => {
-                let top = |d: &LogProb| -> Value {
-                    let top = d.log_probs.top.iter();
-                    top.map(|&(id, p)| (text(id), finite(p).into())).collect::<Map<_, _>>().into()
+                // Of the likeliest, and of the token itself.
+                let top = |d: &LogProb| {
+                    let p = d.log_probs.as_ref()?;
+                    let all = p.top.iter().copied().chain([(d.token, p.token)]);
+                    Some(all.map(|(id, p)| (text(id), finite(p).into())).collect::<Map<_, _>>())
                 };
+                let own = |d: &LogProb| Some(finite(d.log_probs.as_ref()?.token));
                 json!({
                     "tokens": drawn.iter().map(|d| text(d.token)).collect::<Vec<_>>(),
-                    "token_logprobs": drawn.iter().map(|d| finite(d.log_probs.token)).collect::<Vec<_>>(),
+                    "token_logprobs": drawn.iter().map(own).collect::<Vec<_>>(),
                     "top_logprobs": drawn.iter().map(top).collect::<Vec<_>>(),
                     "text_offset": drawn.iter().map(|d| d.offset).collect::<Vec<_>>(),
                 })

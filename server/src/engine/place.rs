@@ -1,7 +1,8 @@
 //! In which sequence of the cache an answer is written.
 
-use runtime::{Prompt, Session};
+use runtime::Session;
 
+use super::Ask;
 use super::slot::Slot;
 
 /// Where to begin.
@@ -16,14 +17,14 @@ pub(super) enum Place {
 /// So many positions more are worth waiting for.
 const WORTH: usize = 64;
 
-/// The place for an answer to `prompt`; `None` when no slot is free.
+/// The place for an answer; `None` when no slot is free.
 ///
 /// A conversation that goes on is found by what its slot holds. Another one takes the slot that was used
 /// the longest ago, and has what it shares with any of them (instructions, say) copied from there.
-pub(super) fn place(slots: &[Slot], session: &Session, prompt: &Prompt) -> Option<Place> {
-    let rest = prompt.as_slice();
-    // The last position's logits are needed.
-    let most = rest.len() - 1;
+pub(super) fn place(slots: &[Slot], session: &Session, ask: &Ask) -> Option<Place> {
+    let rest = ask.prompt.as_slice();
+    // The last position's logits are needed, or those of all.
+    let most = if ask.score_prompt { 0 } else { rest.len() - 1 };
     let held = |seq: usize| {
         let common = slots[seq].cached.as_slice().common(rest);
         let keep = rest.whole(common.min(most));

@@ -28,10 +28,15 @@ pub(super) struct Schedule {
     ended: u64,
 }
 
+/// So many rows of a prompt whose logits are all wanted: 64 MiB of them in a vocabulary of 262144.
+const SCORED: usize = 64;
+
 /// So many rows of a sequence are in the batch.
 struct Share {
     seq: usize,
     rows: usize,
+    /// The logits of so many of them, the last ones, are wanted.
+    wanted: usize,
 }
 
 impl Schedule {
@@ -83,7 +88,13 @@ impl Schedule {
             };
             match order {
                 Ok(Order::Answer(job)) => self.queue.push_back(*job),
-                Ok(Order::Between(work)) => work(),
+                Ok(Order::Between(work)) => {
+                    work();
+                    if !idle {
+                        // Not two of them in a row: others wait for their next token.
+                        return true;
+                    }
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return !idle,
             }
@@ -106,7 +117,7 @@ impl Schedule {
     fn begin(&mut self) {
         let mut next = 0;
         while let Some(job) = self.queue.get(next) {
-            let Some(place) = place(&self.slots, &self.session, &job.ask.prompt) else { return };
+            let Some(place) = place(&self.slots, &self.session, &job.ask) else { return };
             let Place::At { slot, from, keep } = place else {
                 next += 1;
                 continue;
@@ -150,7 +161,7 @@ impl Schedule {
         let mut over = Vec::new();
         match session.forward(batch) {
             Ok(logits) => {
-                let mut logits = logits.chunks_exact(vocab);
+                let mut logits = logits;
                 for share in &shares {
                     let slot = &mut slots[share.seq];
                     let Some(work) = &mut slot.work else { continue };
@@ -158,12 +169,19 @@ impl Schedule {
                     let (read, rest) = pending.as_slice().split_at(share.rows);
                     slot.cached.extend(read);
                     work.pending.extend(rest);
-                    if !rest.is_empty() {
-                        continue;
+                    let wanted;
+                    (wanted, logits) = logits.split_at(share.wanted * vocab);
+                    if work.scores() {
+                        let after = &pending.tokens()[1..pending.len().min(share.rows + 1)];
+                        if let Err(e) = work.score(after, &wanted[..after.len() * vocab]) {
+                            work.fail(&e);
+                            over.push(share.seq);
+                            continue;
+                        }
                     }
                     let room = context - slot.cached.len();
-                    let row = logits.next().unwrap_or_default();
-                    if work.draw(&model, row, room) {
+                    let last = wanted.len().saturating_sub(vocab);
+                    if rest.is_empty() && work.draw(&model, &wanted[last..], room) {
                         over.push(share.seq);
                     }
                 }
@@ -243,21 +261,22 @@ impl Schedule {
                 },
                 rows => rows,
             };
+            let rows = if work.scores() { pending.whole(rows.min(SCORED)) } else { rows };
             let (part, rest) = pending.split_at(rows);
+            let wanted = if work.scores() { rows } else { usize::from(rest.is_empty()) };
             let start = self.session.cache().len(seq);
-            push(&mut self.batch, part, seq, start, rest.is_empty());
-            shares.push(Share { seq, rows });
+            push(&mut self.batch, part, seq, start, wanted);
+            shares.push(Share { seq, rows, wanted });
         }
         shares
     }
 }
 
-/// Adds a part of a sequence to a batch; `wanted`: the logits after it are.
-fn push(batch: &mut Batch, part: PromptSlice<'_>, seq: usize, start: usize, wanted: bool) {
+/// Adds a part of a sequence to a batch; the logits of its last `wanted` rows are.
+fn push(batch: &mut Batch, part: PromptSlice<'_>, seq: usize, start: usize, wanted: usize) {
     let mut images = part.images().peekable();
     for (i, &token) in part.tokens().iter().enumerate() {
-        let last = i + 1 == part.len();
-        batch.push(Row { token, seq, pos: start + i }, wanted && last);
+        batch.push(Row { token, seq, pos: start + i }, i + wanted >= part.len());
         if let Some((_, image)) = images.next_if(|(at, image)| at + image.len() == i + 1) {
             batch.place_image(image.clone());
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use runtime::sampler::{LogProbs, Sampler};
 use runtime::tokenizer::StreamDecoder;
 use runtime::{Model, Prompt, RuntimeError};
@@ -84,9 +85,36 @@ impl Work {
         !self.job.events.is_closed()
     }
 
+    /// Are the logits of all of the prompt wanted?
+    pub(super) fn scores(&self) -> bool {
+        self.job.ask.score_prompt && !self.writes()
+    }
+
+    /// Tells the probabilities of tokens of the prompt; `logits`: those before each of them,
+    /// `[tokens, vocab]`.
+    ///
+    /// # Errors
+    /// When a logit is no number.
+    pub(super) fn score(&self, tokens: &[u32], logits: &[f32]) -> Result<(), RuntimeError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let top = self.job.ask.log_probs.unwrap_or(0);
+        let rows = tokens.par_iter().zip(logits.par_chunks_exact(logits.len() / tokens.len()));
+        let scored = rows.map(|(&token, row)| LogProbs::new(row, token, top).map(|p| (token, p)));
+        for drawn in scored.collect::<Result<Vec<_>, _>>()? {
+            self.job.tell(Event::Piece(Piece { text: String::new(), drawn: Some(drawn) }));
+        }
+        Ok(())
+    }
+
     /// Goes on by the next token, drawn from these logits. Says whether the answer is over; `room`:
     /// positions of the sequence that are free.
     pub(super) fn draw(&mut self, model: &Model, logits: &[f32], room: usize) -> bool {
+        if self.job.ask.limit == 0 {
+            self.done.prompt_time = self.began.elapsed();
+            return self.close(Why::Length);
+        }
         let drawn = self.sampler.sample(logits).and_then(|token| {
             let top = self.job.ask.log_probs;
             Ok((token, top.map(|n| LogProbs::new(logits, token, n)).transpose()?))

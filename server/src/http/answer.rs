@@ -8,12 +8,14 @@ use std::time::Duration;
 use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
+use runtime::sampler::SamplingParams;
+use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::prompts::Prepared;
 use super::{App, now, reply};
 use crate::Note;
-use crate::api::{ApiError, Choice, Head, Kind, LogProb, Usage, fresh_seed};
+use crate::api::{ApiError, Choice, Head, Kind, LogProb, Usage};
 use crate::engine::{Done, Event, Failure};
 
 /// While a prompt is read nothing is said for so long at most, so that nobody in between gives up.
@@ -29,17 +31,16 @@ pub(super) async fn answer(
     prepared: Prepared,
 ) -> Result<Response, ApiError> {
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
-    let id = format!("{prefix}-{:016x}{:08x}", fresh_seed(), fresh_seed() as u32);
+    let id = format!("{prefix}-{:016x}", SamplingParams::fresh_seed());
     let head = Head { kind, id, created: now(), model: app.name.clone() };
     let (events, receiver) = unbounded_channel();
-    let Prepared { asks, each, streams, wants_usage } = prepared;
-    let answers = asks.len();
+    let Prepared { asks, echoes, each, streams, wants_usage } = prepared;
     let wants_log_probs = asks.first().is_some_and(|ask| ask.log_probs.is_some());
     for (index, ask) in asks.into_iter().enumerate() {
         app.engine.answer(ask, index, &events)?;
     }
     drop(events);
-    let choices = (0..answers).map(|_| Choice { wants_log_probs, ..Choice::default() }).collect();
+    let choices = echoes.into_iter().map(|echo| Choice::new(wants_log_probs, echo)).collect();
     let written = Written { app: app.clone(), head, each, choices, receiver };
     match streams {
         true => Ok(written.stream(wants_usage)),
@@ -77,13 +78,8 @@ impl Written {
         let choice = &mut self.choices[index];
         match event {
             Event::Piece(piece) => {
-                let (from, offset) = (choice.drawn.len(), choice.text.len());
-                choice.drawn.extend(piece.drawn.map(|(token, log_probs)| LogProb {
-                    token,
-                    offset,
-                    log_probs,
-                }));
-                choice.text.push_str(&piece.text);
+                let from = choice.drawn.len();
+                choice.push(&piece.text, piece.drawn);
                 Ok(Some((index, News::Piece(piece.text, from))))
             }
             Event::Done(done) => {
@@ -106,7 +102,10 @@ impl Written {
 
     /// As server-sent events (HTML standard, 9.2), as they come.
     fn stream(self, wants_usage: bool) -> Response {
-        let first = (0..self.choices.len()).filter_map(|index| self.head.first(index));
+        let first = self.choices.iter().enumerate().filter_map(|(index, choice)| {
+            let echo = || (!choice.text().is_empty()).then(|| self.piece(index, choice.text(), 0));
+            self.head.first(index).or_else(echo)
+        });
         let lines: VecDeque<String> = first.map(|line| line.to_string()).collect();
         let lines =
             unfold((self, lines, false), move |(mut written, mut lines, mut over)| async move {
@@ -119,17 +118,19 @@ impl Written {
         Sse::new(lines).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
     }
 
+    /// A chunk with a text of a choice, and its tokens from this one on.
+    fn piece(&self, index: usize, text: &str, from: usize) -> Value {
+        let choice = &self.choices[index];
+        let tokenizer = self.app.engine.model().tokenizer();
+        let list = || LogProb::list(&choice.drawn[from..], self.head.kind, tokenizer);
+        self.head.piece(index, text, choice.wants_log_probs.then(list))
+    }
+
     /// The lines of what comes next. Says whether they are the last.
     async fn write(&mut self, lines: &mut VecDeque<String>, wants_usage: bool) -> bool {
-        let tokenizer = |written: &Self| written.app.engine.model().clone();
         match self.next().await {
             Ok(Some((index, News::Piece(text, from)))) => {
-                let choice = &self.choices[index];
-                let model = tokenizer(self);
-                let log_probs = choice.wants_log_probs.then(|| {
-                    LogProb::list(&choice.drawn[from..], self.head.kind, model.tokenizer())
-                });
-                lines.push_back(self.head.piece(index, &text, log_probs).to_string());
+                lines.push_back(self.piece(index, &text, from).to_string());
                 false
             }
             Ok(Some((index, News::Done(done)))) => {

@@ -13,7 +13,7 @@ use runtime::vision::ImageRows;
 use super::App;
 use crate::api::chat::{ChatRequest, Sent};
 use crate::api::completions::{CompletionRequest, RawPrompt};
-use crate::api::{ApiError, Common, Status, picture};
+use crate::api::{ApiError, Common, Echo, Status, picture};
 use crate::engine::Ask;
 use crate::{NotSeen, Note};
 
@@ -21,6 +21,8 @@ use crate::{NotSeen, Note};
 pub(super) struct Prepared {
     /// Of each prompt, as many as there are answers to each.
     pub(super) asks: Vec<Ask>,
+    /// What each begins with, where that is wanted.
+    pub(super) echoes: Vec<Option<Echo>>,
     /// How many those are.
     pub(super) each: usize,
     pub(super) streams: bool,
@@ -56,7 +58,7 @@ pub(super) fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Prepared, 
     let model = app.engine.model();
     let prompt = model.template().render_prompt(model.tokenizer(), &said, true, views);
     let prompt = prompt.map_err(|e| ApiError::field("messages", e.to_string()))?;
-    Ok(wishes.of(vec![prompt], &common))
+    Ok(wishes.of(vec![(prompt, None)], &common))
 }
 
 /// Texts or tokens, as they are.
@@ -65,23 +67,29 @@ pub(super) fn of_completions(
     request: CompletionRequest,
 ) -> Result<Prepared, ApiError> {
     request.check()?;
-    let log_probs = request.log_probs()?;
+    let (log_probs, echoes) = (request.log_probs()?, request.echoes());
     let CompletionRequest { prompt, common, .. } = request;
     let wishes = Wishes::new(app, &common, None, log_probs)?;
     let model = app.engine.model();
     let (vocab, special) = (model.weights().vocab(), model.tokenizer().special());
-    let one = |prompt| match prompt {
-        RawPrompt::Text(text) => {
-            let mut ids: Vec<u32> = special.bos.filter(|_| special.add_bos).into_iter().collect();
-            ids.extend(model.tokenizer().encode(&text, Special::Parse));
-            Ok(Prompt::from(ids))
-        }
-        RawPrompt::Tokens(ids) => match ids.iter().find(|&&id| id as usize >= vocab) {
-            Some(id) => {
-                Err(ApiError::field("prompt", format!("{id} is no token: there are {vocab}")))
+    let one = |prompt| {
+        let (text, ids) = match prompt {
+            RawPrompt::Text(text) => {
+                let bos = special.bos.filter(|_| special.add_bos);
+                let mut ids: Vec<u32> = bos.into_iter().collect();
+                ids.extend(model.tokenizer().encode(&text, Special::Parse));
+                (text, ids)
             }
-            None => Ok(Prompt::from(ids)),
-        },
+            RawPrompt::Tokens(ids) => {
+                if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
+                    let message = format!("{id} is no token: there are {vocab}");
+                    return Err(ApiError::field("prompt", message));
+                }
+                (model.tokenizer().decode(&ids), ids)
+            }
+        };
+        let echo = echoes.then(|| Echo { text, first: ids.first().copied() });
+        Ok((Prompt::from(ids), echo))
     };
     let prompts = prompt.take()?.into_iter().map(one).collect::<Result<_, _>>()?;
     Ok(wishes.of(prompts, &common))
@@ -112,7 +120,7 @@ impl Wishes {
         Ok(Wishes {
             grammar,
             sampling: common.sampling(&app.sampling, app.seed, vocab)?,
-            limit: common.limit(limit)?,
+            limit: common.limit(limit),
             stop: common.stops()?,
             each: common.choices()?,
             log_probs,
@@ -120,10 +128,10 @@ impl Wishes {
     }
 
     /// Each answer has a seed of its own.
-    fn of(self, prompts: Vec<Prompt>, common: &Common) -> Prepared {
+    fn of(self, prompts: Vec<(Prompt, Option<Echo>)>, common: &Common) -> Prepared {
         let each = self.each;
-        let mut asks = Vec::new();
-        for prompt in prompts {
+        let (mut asks, mut echoes) = (Vec::new(), Vec::new());
+        for (prompt, echo) in prompts {
             for _ in 0..each {
                 let mut sampling = self.sampling.clone();
                 sampling.seed = sampling.seed.wrapping_add(asks.len() as u64);
@@ -133,12 +141,20 @@ impl Wishes {
                     limit: self.limit,
                     stop: self.stop.clone(),
                     log_probs: self.log_probs,
+                    score_prompt: echo.is_some() && self.log_probs.is_some(),
                     ignore_eos: common.ignores_eos(),
                     grammar: self.grammar.clone(),
                 });
+                echoes.push(echo.clone());
             }
         }
-        Prepared { asks, each, streams: common.streams(), wants_usage: common.wants_usage() }
+        Prepared {
+            asks,
+            echoes,
+            each,
+            streams: common.streams(),
+            wants_usage: common.wants_usage(),
+        }
     }
 }
 
