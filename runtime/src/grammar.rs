@@ -46,9 +46,9 @@ pub struct Grammars {
 /// A form, and how far an answer has come in it.
 #[derive(Clone)]
 pub struct Grammar {
-    matcher: Matcher,
+    matcher: Box<Matcher>,
     /// As it is before the first token.
-    fresh: Matcher,
+    fresh: Box<Matcher>,
     /// What ends an answer.
     eos: Arc<[u32]>,
     /// Tokens of the vocabulary.
@@ -120,7 +120,7 @@ impl Grammars {
             Form::Schema(schema) => TopLevelGrammar::from_json_schema(written(schema.clone())),
             Form::Regex(regex) => TopLevelGrammar::from_regex(regex),
         };
-        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+        let mut matcher = Box::new(Matcher::new(self.factory.create_parser(grammar)));
         // What is wrong with a form shows with its first tokens at the latest.
         matcher.compute_mask().map_err(|e| GrammarError::Form(short(&e.to_string())))?;
         let trie = self.factory.tok_env().tok_trie();

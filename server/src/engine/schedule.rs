@@ -132,10 +132,7 @@ impl Schedule {
             cached.extend(job.ask.prompt.as_slice().split_at(kept).0);
             self.slots[slot].cached = cached;
             self.begun += 1;
-            match Work::new(job, kept, self.begun) {
-                Ok(work) => self.slots[slot].work = Some(work),
-                Err((job, failure)) => job.tell(Event::Failed(failure)),
-            }
+            self.slots[slot].work = Work::new(job, kept, self.begun);
         }
     }
 

@@ -36,15 +36,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// An answer to `job`, of whose prompt the cache holds the first `cached` positions.
-    ///
-    /// # Errors
-    /// When the parameters of the sampler are out of their ranges.
-    pub(super) fn new(mut job: Job, cached: usize, number: u64) -> Result<Work, (Job, Failure)> {
-        let mut sampler = match Sampler::new(job.ask.sampling.clone()) {
-            Ok(sampler) => sampler,
-            Err(e) => return Err((job, Failure::Model(e.to_string()))),
-        };
+    /// An answer to `job`, of whose prompt the cache holds the first `cached` positions. `None`, and that
+    /// is told, when the parameters of the sampler are out of their ranges.
+    pub(super) fn new(mut job: Job, cached: usize, number: u64) -> Option<Work> {
+        let sampler = Sampler::new(job.ask.sampling.clone());
+        let told = |e| job.tell(Event::Failed(Failure::Model(e)));
+        let mut sampler = sampler.map_err(|e| told(e.to_string())).ok()?;
         if let Some(grammar) = job.ask.grammar.take() {
             sampler = sampler.with_grammar(grammar);
             job.ask.ignore_eos = false;
@@ -62,7 +59,7 @@ impl Work {
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
         };
-        Ok(Work {
+        Some(Work {
             stops: Stops::new(std::mem::take(&mut job.ask.stop)),
             job,
             pending,
