@@ -339,12 +339,13 @@ pub(crate) struct LogitsArgs {
   lapidary bench model.gguf
   lapidary bench --shape gemma-3-4b              before downloading it: random weights
   lapidary bench model.gguf -p 512,8192 -n 128 -d 0,8192
+  lapidary bench model.gguf --parallel 1,4,16    what `serve` can do for several at a time
   lapidary bench --image mmproj-model.gguf       how long a picture takes
   lapidary bench model.gguf --device gpu
 
 On a GPU decoding is shown as a share of the bandwidth that copying reaches there.
 Tests: pp512 reads a prompt of 512 tokens, tg128 generates 128 tokens one by one, tg128@d8192 does so
-after 8192 tokens of context."
+after 8192 tokens of context, tg128x4 generates 128 tokens of each of four answers."
 )]
 pub(crate) struct BenchArgs {
     /// The model, a .gguf file
@@ -367,6 +368,9 @@ pub(crate) struct BenchArgs {
     /// Numbers of tokens to generate
     #[arg(short = 'n', long, value_name = "N,…", value_delimiter = ',', default_value = "128")]
     pub(crate) generate: Vec<usize>,
+    /// Answers that are written at the same time, one reading of the weights for a token of each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1", value_parser = at_least_one)]
+    pub(crate) parallel: Vec<usize>,
     /// Tokens in the context before the test
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     pub(crate) depth: Vec<usize>,

@@ -209,12 +209,12 @@ fn bench_reports_shares_of_what_the_machine_can_do() {
     // Where there is a GPU it would be taken.
     let cpu = ["--device", "cpu"];
     let bench = ["bench", demo(), "-p", "64", "-n", "8", "-d", "0,16", "-r", "2", "-o", "json"];
-    let out = lapidary(&[&bench[..], &cpu].concat());
+    let out = lapidary(&[&bench[..], &["--parallel", "1,3"], &cpu].concat());
     assert!(out.status.success(), "{}", stderr(&out));
     let json: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
     assert!(json["machine"]["read_gb_s"].as_f64().unwrap() > 0.0);
     let names: Vec<_> = json["tests"].as_array().unwrap().iter().map(|t| &t["test"]).collect();
-    assert_eq!(names, ["pp64", "tg8", "pp64@d16", "tg8@d16"]);
+    assert_eq!(names, ["pp64", "tg8", "tg8x3", "pp64@d16", "tg8@d16", "tg8x3@d16"]);
     for test in json["tests"].as_array().unwrap() {
         assert!(test["tokens_per_second"]["median"].as_f64().unwrap() > 0.0, "{test}");
     }

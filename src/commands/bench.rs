@@ -11,7 +11,7 @@ use quant::DType;
 use quant::kernels::Kernels;
 use quant::kernels::ceiling::{self, Clock, Pattern};
 use runtime::synthetic::{SHAPES, Shape};
-use runtime::{KvType, Model, Session, SessionOptions, mapping};
+use runtime::{Batch, KvType, Model, Row, Session, SessionOptions, mapping};
 
 use super::{bench_image, bench_output, devices};
 use crate::args::{BenchArgs, BenchOutput};
@@ -27,7 +27,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut results = Vec::new();
     for &depth in &args.depth {
         let prompts = args.prompt.iter().filter(|&&n| n > 0).map(|&n| Test::Prefill(n));
-        let answers = args.generate.iter().filter(|&&n| n > 0).map(|&n| Test::Decode(n));
+        let answers = args.parallel.iter().flat_map(|&sequences| {
+            let counts = args.generate.iter().filter(|&&n| n > 0);
+            counts.map(move |&n| Test::Decode { n, sequences })
+        });
         for test in prompts.chain(answers) {
             eprint!("\r{:<40}", test.name(depth));
             results.push(bench.measure(test, depth)?);
@@ -60,22 +63,33 @@ fn load(args: &BenchArgs) -> Result<Model> {
 
 #[derive(Clone, Copy)]
 pub(super) enum Test {
+    /// A prompt of so many tokens.
     Prefill(usize),
-    Decode(usize),
+    /// So many tokens of each of some sequences, one of each at a time.
+    Decode { n: usize, sequences: usize },
 }
 
 impl Test {
     fn name(self, depth: usize) -> String {
         let name = match self {
             Test::Prefill(n) => format!("pp{n}"),
-            Test::Decode(n) => format!("tg{n}"),
+            Test::Decode { n, sequences: 1 } => format!("tg{n}"),
+            Test::Decode { n, sequences } => format!("tg{n}x{sequences}"),
         };
         if depth == 0 { name } else { format!("{name}@d{depth}") }
     }
 
     fn tokens(self) -> usize {
         match self {
-            Test::Prefill(n) | Test::Decode(n) => n,
+            Test::Prefill(n) => n,
+            Test::Decode { n, sequences } => n * sequences,
+        }
+    }
+
+    fn sequences(self) -> usize {
+        match self {
+            Test::Prefill(_) => 1,
+            Test::Decode { sequences, .. } => sequences,
         }
     }
 }
@@ -98,10 +112,10 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The context before it, if it was a test of decoding.
+    /// The context before it, if it was a test of decoding one sequence.
     #[cfg(feature = "gpu")]
     pub(super) fn decoded_after(&self) -> Option<usize> {
-        matches!(self.test, Test::Decode(_)).then_some(self.depth)
+        matches!(self.test, Test::Decode { sequences: 1, .. }).then_some(self.depth)
     }
 }
 
@@ -117,7 +131,6 @@ pub(super) struct Bench {
     pub(super) read_gb_s: Vec<f64>,
     /// What prefill is compared with, see `product_rate`.
     pub(super) product_gops: Vec<f64>,
-    pub(super) filled: Option<usize>,
 }
 
 /// How long one measurement of a ceiling takes.
@@ -150,6 +163,7 @@ impl Bench {
             kv_type: KvType::from(args.kv),
             threads: Some(threads),
             kernels,
+            sequences: args.parallel.iter().max().copied().unwrap_or(1),
             ..SessionOptions::default()
         };
         let session = devices::session_for_figures(model, options, &args.device, args.profile)?;
@@ -166,7 +180,6 @@ impl Bench {
             pattern,
             read_gb_s: Vec::new(),
             product_gops: Vec::new(),
-            filled: None,
         })
     }
 
@@ -188,17 +201,15 @@ impl Bench {
         // A GPU that had nothing to do takes up to a second to be as fast as it is.
         let start = Instant::now();
         while self.gpu().is_some() && start.elapsed() < GPU_WARM_UP {
-            self.fill(depth)?;
+            self.fill(test, depth)?;
             self.run(test)?;
-            self.filled = None;
         }
         for repetition in 0..=self.repetitions {
-            self.fill(depth)?;
+            self.fill(test, depth)?;
             #[cfg(feature = "gpu")]
             let before = self.kernel_times();
             let Timed { took, read, products } = self.run(test)?;
             let per_second = test.tokens() as f64 / took.as_secs_f64();
-            self.filled = None;
             if repetition == 0 {
                 continue;
             }
@@ -210,7 +221,10 @@ impl Bench {
             self.read_gb_s.extend(read);
             self.product_gops.extend(products);
             let (rate, ceiling) = match test {
-                Test::Decode(n) => (per_second * self.bytes_per_token(depth + n / 2) / 1e9, read),
+                Test::Decode { n, sequences } => {
+                    let passes = per_second / sequences as f64;
+                    (passes * self.bytes_per_pass(depth + n / 2, sequences) / 1e9, read)
+                }
                 Test::Prefill(_) => (per_second * self.ops_per_token() / 1e9, products),
             };
             out.tokens_per_second.push(per_second);
@@ -253,13 +267,12 @@ impl Bench {
         None
     }
 
-    /// Brings the cache to `depth` positions.
-    fn fill(&mut self, depth: usize) -> Result<()> {
-        if self.filled != Some(depth) {
-            let left = self.session.truncate(0, depth);
+    /// Brings the sequences of a test to `depth` positions.
+    fn fill(&mut self, test: Test, depth: usize) -> Result<()> {
+        for seq in 0..test.sequences() {
+            let left = self.session.truncate(seq, depth);
             let tokens = tokens(left, depth - left.min(depth), self.vocab());
-            self.session.append(0, &tokens, &AtomicBool::new(false))?;
-            self.filled = Some(depth);
+            self.session.append(seq, &tokens, &AtomicBool::new(false))?;
         }
         Ok(())
     }
@@ -279,7 +292,7 @@ impl Bench {
                 let products = before.zip(self.product_rate()).map(|(a, b)| (a + b) / 2.0);
                 Ok(Timed { took, read: None, products })
             }
-            Test::Decode(n) if self.gpu().is_some() => {
+            Test::Decode { n, sequences: 1 } if self.gpu().is_some() => {
                 let before = self.read_rate(CEILING)?;
                 let start = Instant::now();
                 // As an answer is: each token is the one chosen after the last, on the device
@@ -295,12 +308,19 @@ impl Bench {
                 let read = (before + self.read_rate(CEILING)?) / 2.0;
                 Ok(Timed { took, read: Some(read), products: None })
             }
-            Test::Decode(n) => {
+            Test::Decode { n, sequences } => {
+                let mut batch = Batch::default();
                 let mut reads = vec![self.read_rate(CEILING / 4)?];
                 for slice in tokens(at, n, vocab).chunks(SLICE) {
                     let start = Instant::now();
                     for &token in slice {
-                        self.session.append(0, &[token], &go)?;
+                        batch.clear();
+                        for seq in 0..sequences {
+                            // Each reads its own keys and values, though they are all the same.
+                            batch
+                                .push(Row { token, seq, pos: self.session.cache().len(seq) }, true);
+                        }
+                        self.session.forward(&batch)?;
                     }
                     took += start.elapsed();
                     reads.push(self.read_rate(CEILING / 4)?);
@@ -327,15 +347,16 @@ impl Bench {
         self.session.gpu().and_then(|gpu| gpu.cost(self.session.model(), position))
     }
 
-    /// Bytes that one token reads: every matrix, and the keys and values of what it sees.
-    fn bytes_per_token(&self, position: usize) -> f64 {
+    /// Bytes that one pass reads with a token of each sequence: every matrix, and the keys and values of
+    /// what each sees.
+    fn bytes_per_pass(&self, position: usize, sequences: usize) -> f64 {
         #[cfg(feature = "gpu")]
         if let Some(cost) = self.cost(position) {
-            return (cost.weights + cost.cache) as f64;
+            return cost.weights as f64 + sequences as f64 * cost.cache as f64;
         }
         let model = self.session.model();
         let weights: usize = model.weights().matrices().map(|w| w.bytes.len()).sum();
-        (weights + self.session.cache().bytes_read(position)) as f64
+        (weights + sequences * self.session.cache().bytes_read(position)) as f64
     }
 
     /// Operations of the matmuls for one token of a prompt (two a weight; the head is computed

@@ -43,8 +43,8 @@ pub(super) fn print_md(bench: &Bench, machine: &Machine, results: &[Outcome]) ->
             Test::Prefill(_) if bench.gpu().is_some() => ("TFLOP/s", "of int8 peak"),
             Test::Prefill(_) if bench.is_float() => ("GFLOPS", "of f32 peak"),
             Test::Prefill(_) => ("GOPS", "of int8 peak"),
-            Test::Decode(_) if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
-            Test::Decode(_) => ("GB/s", "of read bandwidth"),
+            Test::Decode { .. } if bench.gpu().is_some() => ("GB/s", "of copy bandwidth"),
+            Test::Decode { .. } => ("GB/s", "of read bandwidth"),
         };
         let rate = match unit {
             "TFLOP/s" => format!("{:.2}", median(&r.rate) / 1e3),
@@ -83,7 +83,7 @@ fn print_kernels(r: &Outcome) -> Result<()> {
         return Ok(());
     }
     let (unit, times) = match r.test {
-        Test::Decode(n) => ("token", n * r.tokens_per_second.len()),
+        Test::Decode { n, .. } => ("token", n * r.tokens_per_second.len()),
         Test::Prefill(_) => ("prompt", r.tokens_per_second.len()),
     };
     let mut kernels: Vec<_> = kernels.into_iter().collect();
@@ -135,7 +135,7 @@ pub(super) fn print_csv(bench: &Bench, results: &[Outcome]) -> Result<()> {
     for r in results {
         let pair = [median(&r.rate), median(&r.share)].map(|v| format!("{v:.4}")).join(",");
         let (read, products) = match r.test {
-            Test::Decode(_) => (pair, ",".into()),
+            Test::Decode { .. } => (pair, ",".into()),
             Test::Prefill(_) => (",".into(), pair),
         };
         let t = &r.tokens_per_second;
@@ -150,7 +150,7 @@ pub(super) fn as_json(bench: &Bench, machine: &Machine, results: &[Outcome]) -> 
         .map(|r| {
             let t = &r.tokens_per_second;
             let (rate, share) = match r.test {
-                Test::Decode(_) => ("gb_per_second", "share_of_read_bandwidth"),
+                Test::Decode { .. } => ("gb_per_second", "share_of_read_bandwidth"),
                 Test::Prefill(_) => ("gops", share_of_products(bench)),
             };
             let mut test = json!({
