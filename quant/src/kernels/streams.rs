@@ -113,12 +113,12 @@ impl Ask {
     }
 }
 
-/// How rows of weights are multiplied with one token.
-pub(super) trait Multiply {
-    /// A piece of the token, laid out for it.
+/// How rows of weights are multiplied with one token, or several.
+pub(super) trait Multiply<const T: usize> {
+    /// A piece of the tokens, laid out for it.
     type Acts;
 
-    /// The results of some rows, which are read side by side.
+    /// The results of some rows, which are read side by side, by token.
     ///
     /// # Safety
     /// The rows are among those of `w`, whose type and columns are those that `acts` are laid out for; this CPU
@@ -127,20 +127,21 @@ pub(super) trait Multiply {
         w: Matrix<'_>,
         rows: [usize; N],
         acts: &[Self::Acts],
-    ) -> [f32; N];
+    ) -> [[f32; N]; T];
 }
 
-/// Sets `y` to the results of `rows`: from front to back, or ([`cache::has_many_streams`]) in as many parts side
-/// by side.
+/// Sets `y`, `[T, rows]` with rows `ld` apart, to the results of `rows`: from front to back, or
+/// ([`cache::has_many_streams`]) in as many parts side by side.
 ///
 /// # Safety
 /// As for [`Multiply::rows`].
 #[inline(always)]
-pub(super) unsafe fn in_streams<M: Multiply>(
+pub(super) unsafe fn in_streams<M: Multiply<T>, const T: usize>(
     w: Matrix<'_>,
     rows: Range<usize>,
     acts: &[M::Acts],
     y: &mut [f32],
+    ld: usize,
 ) {
     let part = if cache::has_many_streams() { rows.len() / STREAMS } else { 0 };
     for i in 0..part {
@@ -150,14 +151,18 @@ pub(super) unsafe fn in_streams<M: Multiply>(
         }
         // SAFETY: passed on.
         let sums = unsafe { M::rows(w, at, acts) };
-        for (s, sum) in sums.into_iter().enumerate() {
-            y[s * part + i] = sum;
+        for (t, sums) in sums.into_iter().enumerate() {
+            for (s, sum) in sums.into_iter().enumerate() {
+                y[t * ld + s * part + i] = sum;
+            }
         }
     }
-    let done = STREAMS * part;
-    for (r, y) in (rows.start + done..rows.end).zip(&mut y[done..]) {
+    for i in STREAMS * part..rows.len() {
         // SAFETY: passed on.
-        [*y] = unsafe { M::rows(w, [r], acts) };
+        let sums = unsafe { M::rows(w, [rows.start + i], acts) };
+        for (t, [sum]) in sums.into_iter().enumerate() {
+            y[t * ld + i] = sum;
+        }
     }
 }
 

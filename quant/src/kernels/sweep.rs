@@ -209,6 +209,34 @@ mod tests {
         y.into_iter().map(f32::to_bits).collect()
     }
 
+    /// Two to four tokens row by row and in strips: the same but for the order of additions. (One of the two
+    /// is what this CPU does, which is compared with the oracle elsewhere.)
+    #[test]
+    fn few_tokens_agree() {
+        let Some(isa) = Avx512Vnni::new() else { return };
+        let tilings = [Tiling::OneStrip, Tiling::TwoStrips];
+        let kernels = tilings.map(|t| Kernels { active: Active::Avx512Vnni(isa.with_tiling(t)) });
+        for (rows, cols) in [(1, 256), (3, 512), (17, 1024), (70, 8448)] {
+            for dtype in DType::ALL.into_iter().filter(|d| !d.is_float()) {
+                let bytes = rows * dtype.row_bytes(cols).expect("whole blocks");
+                let data: Vec<u8> = (0..bytes).map(|i| (i * i % 251) as u8 & 0x3F).collect();
+                let w = Matrix::new(dtype, rows, cols, &data).expect("sizes fit");
+                for n in [2, 3, 4] {
+                    let [a, b] = kernels.map(|kernels| multiply(kernels, w, n));
+                    let values = |bits: &[u32]| -> Vec<f32> {
+                        bits.iter().copied().map(f32::from_bits).collect()
+                    };
+                    let (a, b) = (values(&a), values(&b));
+                    // Of sums that may cancel, a share of the largest.
+                    let most = a.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                    for (a, b) in a.iter().zip(&b) {
+                        assert!((a - b).abs() <= 1e-5 * most, "{dtype} {rows}x{cols} {n}: {a} {b}");
+                    }
+                }
+            }
+        }
+    }
+
     /// What depends on the CPU's make, with the same bits, wherever it runs: strips of a tile, and the
     /// encoding of products.
     #[test]

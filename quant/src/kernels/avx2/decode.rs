@@ -76,17 +76,21 @@ pub(super) unsafe fn rows<D: Dot, F: Lanes>(job: Job<'_>, scratch: &mut Scratch)
     let acts = prepare::<F>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams::<Dots<D, F>>(w, rows, acts, y) };
+    unsafe { in_streams::<Dots<D, F>, 1>(w, rows, acts, y, 0) };
 }
 
 /// The products of rows of `F`. `acts` are as many steps as a row has.
 struct Dots<D, F>(PhantomData<(D, F)>);
 
-impl<D: Dot, F: Lanes> Multiply for Dots<D, F> {
+impl<D: Dot, F: Lanes> Multiply<1> for Dots<D, F> {
     type Acts = Acts;
 
     #[inline(always)]
-    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+    unsafe fn rows<const N: usize>(
+        w: Matrix<'_>,
+        rows: [usize; N],
+        acts: &[Acts],
+    ) -> [[f32; N]; 1] {
         const { assert!(F::BYTES <= 256) };
         // What is left holds less than a step, and nothing where steps come in parts.
         let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
@@ -131,7 +135,7 @@ impl<D: Dot, F: Lanes> Multiply for Dots<D, F> {
                 sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
             }
         }
-        sums
+        [sums]
     }
 }
 

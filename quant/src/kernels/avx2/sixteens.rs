@@ -69,17 +69,21 @@ pub(super) unsafe fn rows<D: Dot, F: Sixteens>(job: Job<'_>, scratch: &mut Scrat
     let acts = prepare(x, F::SHAPE, &F::ORDER, scratch);
     assert_eq!(w.row_bytes(), acts.len() * F::BLOCK_BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams::<Dots<D, F>>(w, rows, acts, y) };
+    unsafe { in_streams::<Dots<D, F>, 1>(w, rows, acts, y, 0) };
 }
 
 /// The products of rows of `F`. `acts` are as many blocks as a row has.
 struct Dots<D, F>(PhantomData<(D, F)>);
 
-impl<D: Dot, F: Sixteens> Multiply for Dots<D, F> {
+impl<D: Dot, F: Sixteens> Multiply<1> for Dots<D, F> {
     type Acts = Acts;
 
     #[inline(always)]
-    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+    unsafe fn rows<const N: usize>(
+        w: Matrix<'_>,
+        rows: [usize; N],
+        acts: &[Acts],
+    ) -> [[f32; N]; 1] {
         // Pairs of sums of a row: with one row, its additions would wait for each other.
         let pairs = if N == 1 { 2 } else { 1 };
         // By index: what goes over arrays by value goes through memory.
@@ -135,7 +139,7 @@ impl<D: Dot, F: Sixteens> Multiply for Dots<D, F> {
                 sums[i] = _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
             }
         }
-        sums
+        [sums]
     }
 }
 

@@ -1,4 +1,4 @@
-//! One token: every weight is read once, in the order of the file.
+//! One token, or a few: every weight is read once, in the order of the file.
 //!
 //! Four blocks of 32 a step. Dword `4l + b` of a step's registers belongs to block `b`, so that the four
 //! scales of the activations are one broadcast of 16 bytes. Bound by memory, so what matters is forward
@@ -61,28 +61,49 @@ struct Acts {
     minsum: [f32; STEP],
 }
 
+/// The most tokens: with more of them strips are faster ([`direct`](super::direct)).
+pub(super) const TOKENS: usize = 4;
+
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says, its weights are `F`'s and
-/// its tokens one.
+/// its tokens one to `TOKENS`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn matmul<F: Lanes>(job: Job<'_>, scratch: &mut Scratch) {
-    let Job { w, rows, x, y, .. } = job;
-    debug_assert_eq!(x.n, 1);
-    let acts = prepare::<F>(x, scratch);
+    // SAFETY: passed on.
+    unsafe {
+        match job.x.n {
+            1 => tokens::<F, 1>(job, scratch),
+            2 => tokens::<F, 2>(job, scratch),
+            3 => tokens::<F, 3>(job, scratch),
+            4 => tokens::<F, 4>(job, scratch),
+            n => unreachable!("{n} tokens at once"),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn tokens<F: Lanes, const T: usize>(job: Job<'_>, scratch: &mut Scratch) {
+    let Job { w, rows, x, y, ld } = job;
+    debug_assert_eq!(x.n, T);
+    let acts = prepare::<F, T>(x, scratch);
     debug_assert_eq!(w.row_bytes() * STEP * F::PARTS, x.cols / QK * F::BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams::<Dots<F>>(w, rows, acts, y) };
+    unsafe { in_streams::<Dots<F>, T>(w, rows, acts, y, ld) };
 }
 
 /// The products of rows of `F`. `acts` are as many steps as a row has.
 struct Dots<F>(PhantomData<F>);
 
-impl<F: Lanes> Multiply for Dots<F> {
-    type Acts = Acts;
+impl<F: Lanes, const T: usize> Multiply<T> for Dots<F> {
+    type Acts = [Acts; T];
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+    unsafe fn rows<const N: usize>(
+        w: Matrix<'_>,
+        rows: [usize; N],
+        acts: &[[Acts; T]],
+    ) -> [[f32; N]; T] {
         const { assert!(F::BYTES <= 256) };
         // What is left holds less than a step, and nothing where steps come in parts.
         let (whole, rest) = acts.split_at(w.cols() / QK / STEP);
@@ -92,7 +113,7 @@ impl<F: Lanes> Multiply for Dots<F> {
         for i in 0..N {
             p[i] = w.row(rows[i]).as_ptr();
         }
-        let mut acc = [(_mm512_setzero_ps(), _mm_setzero_ps()); N];
+        let mut acc = [[(_mm512_setzero_ps(), _mm_setzero_ps()); T]; N];
         for x in whole.chunks_exact(F::PARTS) {
             for i in 0..N {
                 prefetch_stream::<N>(p[i], F::BYTES);
@@ -100,7 +121,7 @@ impl<F: Lanes> Multiply for Dots<F> {
             for (part, x) in x.iter().enumerate() {
                 for i in 0..N {
                     // SAFETY: the row has these whole steps.
-                    acc[i] = unsafe { step::<F>(p[i], part, x, acc[i]) };
+                    acc[i] = unsafe { step::<F, T>(p[i], part, x, acc[i]) };
                 }
             }
             for i in 0..N {
@@ -113,30 +134,52 @@ impl<F: Lanes> Multiply for Dots<F> {
                 let bytes = &w.row(rows[i])[whole.len() / F::PARTS * F::BYTES..];
                 tail[..bytes.len()].copy_from_slice(bytes);
                 // SAFETY: `tail` holds a step; the blocks past the end are zero and so are their scales.
-                acc[i] = unsafe { step::<F>(tail.as_ptr(), 0, x, acc[i]) };
+                acc[i] = unsafe { step::<F, T>(tail.as_ptr(), 0, x, acc[i]) };
             }
         }
-        let mut sums = [0.0; N];
+        let mut sums = [[0.0; N]; T];
         for i in 0..N {
-            sums[i] =
-                _mm512_reduce_add_ps(_mm512_add_ps(acc[i].0, _mm512_zextps128_ps512(acc[i].1)));
+            for t in 0..T {
+                let (all, mins) = acc[i][t];
+                let all = _mm512_add_ps(all, _mm512_zextps128_ps512(mins));
+                sums[t][i] = _mm512_reduce_add_ps(all);
+            }
         }
         sums
     }
 }
 
-/// The sums of the products, and of the minimums.
+/// The sums of the products, and of the minimums, of a token.
 type Acc = (__m512, __m128);
 
 /// # Safety
 /// See [`Lanes::step`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn step<F: Lanes>(p: *const u8, part: usize, x: &Acts, acc: Acc) -> Acc {
-    // What is added once a block goes to the first of its dwords.
-    const ONCE: __mmask16 = 0x000F;
+unsafe fn step<F: Lanes, const T: usize>(
+    p: *const u8,
+    part: usize,
+    x: &[Acts; T],
+    mut acc: [Acc; T],
+) -> [Acc; T] {
     // SAFETY: the caller's promise.
     let w = unsafe { F::step(p, part) };
+    for t in 0..T {
+        // SAFETY: passed on.
+        acc[t] = unsafe { products::<F>(w, &x[t], acc[t]) };
+    }
+    acc
+}
+
+/// A step's weights with one token.
+///
+/// # Safety
+/// AVX-512 F, BW, DQ, VL and VNNI.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn products<F: Lanes>(w: Step, x: &Acts, acc: Acc) -> Acc {
+    // What is added once a block goes to the first of its dwords.
+    const ONCE: __mmask16 = 0x000F;
     // SAFETY: the fields are of the sizes that are read, on boundaries of those sizes.
     let (lo, hi, scale, init, minsum) = unsafe {
         (
@@ -176,24 +219,24 @@ const fn places(half: i32) -> [i32; 16] {
 
 /// Lays the activations out for [`step`], the last step padded with zeros.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
+fn prepare<'s, F: Lanes, const T: usize>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [[Acts; T]] {
     let blocks = x.cols / QK;
     let steps = blocks.div_ceil(STEP);
-    let layout = Layout { tile: 0, shape: F::SHAPE, tokens: (0, 1), cols: x.cols };
-    let (out, there) = scratch.pack.keep(layout, steps * size_of::<Acts>());
-    let out = out.as_mut_ptr().cast::<Acts>();
+    let layout = Layout { tile: 0, shape: F::SHAPE, tokens: (0, T), cols: x.cols };
+    let (out, there) = scratch.pack.keep(layout, steps * size_of::<[Acts; T]>());
+    let out = out.as_mut_ptr().cast::<[Acts; T]>();
     if there {
         // SAFETY: this very function wrote them, for the same activations.
         return unsafe { std::slice::from_raw_parts(out, steps) };
     }
-    for s in 0..steps {
+    for (t, s) in (0..T).flat_map(|t| (0..steps).map(move |s| (t, s))) {
         let b = s * STEP;
         let n = STEP.min(blocks - b);
         let mut q = [0i8; STEP * QK];
-        q[..n * QK].copy_from_slice(&x.q[b * QK..][..n * QK]);
+        q[..n * QK].copy_from_slice(&x.q[t * x.cols + b * QK..][..n * QK]);
         let (mut scale, mut sum) = ([0.0f32; STEP], [0i32; STEP]);
-        scale[..n].copy_from_slice(&x.scale[b..][..n]);
-        sum[..n].copy_from_slice(&x.sum[b..][..n]);
+        scale[..n].copy_from_slice(&x.scale[t * blocks + b..][..n]);
+        sum[..n].copy_from_slice(&x.sum[t * blocks + b..][..n]);
         // SAFETY: the arrays are as long as what is read of them; `out` has room for `steps`, on
         // 64-byte boundaries, and each field of it is as long as what is written.
         unsafe {
@@ -206,7 +249,7 @@ fn prepare<'s, F: Lanes>(x: Rows<'_>, scratch: &'s mut Scratch) -> &'s [Acts] {
             let sum = _mm_loadu_si128(sum.as_ptr().cast());
             let init = _mm_mullo_epi32(sum, _mm_set1_epi32(-F::SHAPE.offset));
             let minsum = _mm_mul_ps(scale, _mm_cvtepi32_ps(sum));
-            let to = out.add(s);
+            let to = &raw mut (*out.add(s))[t];
             _mm512_store_si512((&raw mut (*to).lo).cast(), dwords(&LO));
             _mm512_store_si512((&raw mut (*to).hi).cast(), dwords(&HI));
             _mm_store_ps((&raw mut (*to).scale).cast(), scale);

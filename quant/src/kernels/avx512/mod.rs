@@ -1,11 +1,11 @@
 //! AVX-512 with VNNI: 512-bit `vpdpbusd`, unsigned weights times signed activations.
 //!
-//! One token takes the rows one by one, in the order in which they lie in the file ([`decode`]). More
-//! take strips of 16 rows: a few tokens multiply them as they are unpacked, in registers ([`direct`]);
-//! many run over them in tiles, unpacked to the cache ([`prefill`]).
+//! One token takes the rows one by one, in the order in which they lie in the file, and on a Zen 5 so do up to
+//! four ([`decode`]). More take strips of 16 rows: a few tokens multiply them as they are unpacked, in registers
+//! ([`direct`]); many run over them in tiles, unpacked to the cache ([`prefill`]).
 //!
 //! A format is a zero-sized type with an `impl` of [`decode::Lanes`] (or, with a scale every 16 weights, of
-//! [`sixteens::Sixteens`]) and one of [`strip::Strip`], in a file of its own; `one_token` and `with_format` below
+//! [`sixteens::Sixteens`]) and one of [`strip::Strip`], in a file of its own; `by_rows` and `with_format` below
 //! make it known.
 
 mod decode;
@@ -41,18 +41,23 @@ use super::panel::Shape;
 use super::{Avx512Vnni, Job, Scratch};
 use crate::DType;
 
-/// A format and how one token is multiplied with it.
-trait OneToken: Strip {
+/// A format and how the fewest tokens are multiplied with it.
+trait ByRows: Strip {
+    /// So many at most.
+    const TOKENS: usize;
+
     /// # Safety
     /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says, its weights are this
-    /// format's and its tokens one.
-    unsafe fn one_token(job: Job<'_>, scratch: &mut Scratch);
+    /// format's and its tokens one to [`ByRows::TOKENS`].
+    unsafe fn by_rows(job: Job<'_>, scratch: &mut Scratch);
 }
 
-macro_rules! one_token {
+macro_rules! by_rows {
     ($($way:ident: $($format:ty),+;)+) => {
-        $($(impl OneToken for $format {
-            unsafe fn one_token(job: Job<'_>, scratch: &mut Scratch) {
+        $($(impl ByRows for $format {
+            const TOKENS: usize = $way::TOKENS;
+
+            unsafe fn by_rows(job: Job<'_>, scratch: &mut Scratch) {
                 // SAFETY: passed on.
                 unsafe { $way::matmul::<$format>(job, scratch) }
             }
@@ -60,7 +65,7 @@ macro_rules! one_token {
     };
 }
 
-one_token! {
+by_rows! {
     decode: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, IQ4NL, IQ4XS;
     sixteens: Q2K, Q3K, Q6K;
 }
@@ -128,12 +133,13 @@ impl Avx512Vnni {
         }
     }
 
-    fn blocks<F: OneToken>(self, job: Job<'_>, scratch: &mut Scratch) {
+    fn blocks<F: ByRows>(self, job: Job<'_>, scratch: &mut Scratch) {
         // SAFETY: the token proves the features; `job` was checked.
         unsafe {
             match job.x.n {
-                1 => F::one_token(job, scratch),
-                2..=direct::TOKENS => direct::matmul::<F>(job, scratch),
+                1 => F::by_rows(job, scratch),
+                n if n <= F::TOKENS && self.tiling().has_rows_for_few() => F::by_rows(job, scratch),
+                n if n <= direct::TOKENS => direct::matmul::<F>(job, scratch),
                 _ => prefill::matmul::<F>(self.tiling(), job, scratch),
             }
         }

@@ -46,6 +46,9 @@ pub(super) unsafe fn f16(p: *const u8) -> __m512 {
     _mm512_cvtph_ps(_mm256_set1_epi16(half))
 }
 
+/// The most tokens.
+pub(super) const TOKENS: usize = 1;
+
 /// # Safety
 /// AVX-512 F, BW, DQ, VL and VNNI; `job` holds what its documentation says, its weights are `F`'s and
 /// its tokens one.
@@ -55,18 +58,22 @@ pub(super) unsafe fn matmul<F: Sixteens>(job: Job<'_>, scratch: &mut Scratch) {
     let acts = prepare(x, F::SHAPE, &F::ORDER, scratch);
     assert_eq!(w.row_bytes(), acts.len() * F::BLOCK_BYTES);
     // SAFETY: passed on.
-    unsafe { in_streams::<Dots<F>>(w, rows, acts, y) };
+    unsafe { in_streams::<Dots<F>, 1>(w, rows, acts, y, 0) };
 }
 
 /// The products of rows of `F`. `acts` are as many blocks as a row has.
 struct Dots<F>(PhantomData<F>);
 
-impl<F: Sixteens> Multiply for Dots<F> {
+impl<F: Sixteens> Multiply<1> for Dots<F> {
     type Acts = Acts;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn rows<const N: usize>(w: Matrix<'_>, rows: [usize; N], acts: &[Acts]) -> [f32; N] {
+    unsafe fn rows<const N: usize>(
+        w: Matrix<'_>,
+        rows: [usize; N],
+        acts: &[Acts],
+    ) -> [[f32; N]; 1] {
         // Sums of a row: with one row, its additions would wait for each other.
         let sums = if N == 1 { VECTORS } else { 1 };
         // By index: what goes over arrays by value goes through memory.
@@ -112,7 +119,7 @@ impl<F: Sixteens> Multiply for Dots<F> {
             let sum = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
             out[i] = _mm512_reduce_add_ps(sum);
         }
-        out
+        [out]
     }
 }
 
