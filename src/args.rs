@@ -2,7 +2,7 @@
 
 mod eval;
 mod pictures;
-mod serve;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -109,7 +110,7 @@ impl Eyes {
         self.open()?;
         let picture = Rgb::open(path)?;
         let waiting = Waiting::new(path);
-        let views = self.views(&picture)?;
+        let views = self.views(&picture, interrupt::flag())?;
         drop(waiting);
         let tokens: usize = views.iter().map(|v| v.len()).sum();
         let parts = match views.len() {
@@ -127,12 +128,12 @@ impl Eyes {
     }
 
     /// The whole of a picture, then its parts.
-    fn views(&mut self, picture: &Rgb) -> Result<Vec<Arc<ImageRows>>> {
+    fn views(&mut self, picture: &Rgb, cancel: &AtomicBool) -> Result<Vec<Arc<ImageRows>>> {
         #[cfg(feature = "gpu")]
         self.go_to_device();
-        let mut views = vec![self.view(picture)?];
+        let mut views = vec![self.view(picture, cancel)?];
         for area in self.areas(picture) {
-            views.push(self.view(&picture.crop(area))?);
+            views.push(self.view(&picture.crop(area), cancel)?);
         }
         Ok(views)
     }
@@ -174,18 +175,18 @@ impl Eyes {
     }
 
     /// One picture, or one part of it, through the tower.
-    fn view(&mut self, picture: &Rgb) -> Result<Arc<ImageRows>> {
+    fn view(&mut self, picture: &Rgb, cancel: &AtomicBool) -> Result<Arc<ImageRows>> {
         let tower = self.tower.as_mut().context("the tower is open")?;
         let config = tower.tower().config();
         let (size, mean, std) = (config.image_size, config.mean, config.std);
         let pixels = Preprocessor { size, mean, std }.pixels(picture);
-        Ok(tower.encode(&pixels, interrupt::flag())?.0)
+        Ok(tower.encode(&pixels, cancel)?.0)
     }
 }
 
 /// For a server: pictures come as files' bytes.
 impl server::Look for Eyes {
-    fn look(&mut self, file: &[u8]) -> Result<Vec<Arc<ImageRows>>, NotSeen> {
+    fn look(&mut self, file: &[u8], cancel: &AtomicBool) -> Result<Vec<Arc<ImageRows>>, NotSeen> {
         let failed = |e: anyhow::Error| NotSeen::Failed(crate::format::error(&e));
         if self.tower.is_none() && self.mmproj.is_none() && find_mmproj(self.model.path()).is_none()
         {
@@ -194,7 +195,7 @@ impl server::Look for Eyes {
         }
         self.open().map_err(failed)?;
         let picture = Rgb::decode(file).map_err(|e| NotSeen::Request(format!("a picture: {e}")))?;
-        self.views(&picture).map_err(failed)
+        self.views(&picture, cancel).map_err(failed)
     }
 
     fn is_beside(&self) -> bool {

@@ -49,6 +49,7 @@ fn greedy(prompt: impl Into<Prompt>, limit: usize) -> Ask {
         stop: Vec::new(),
         log_probs: Some(2),
         score_prompt: false,
+        reuse: true,
         ignore_eos: false,
         grammar: None,
     }
@@ -93,9 +94,7 @@ fn listen(mut events: UnboundedReceiver<(usize, Event)>, answers: usize) -> Vec<
 fn answers(engine: &Engine, asks: Vec<Ask>) -> Vec<Answer> {
     let (events, receiver) = unbounded_channel();
     let n = asks.len();
-    for (index, ask) in asks.into_iter().enumerate() {
-        engine.answer(ask, index, &events).unwrap();
-    }
+    engine.answer(asks, &events).unwrap();
     drop(events);
     listen(receiver, n)
 }
@@ -167,8 +166,7 @@ fn whatever_comes_at_once(
         let options = SessionOptions { sequences: slots, batch, context: Some(context), ..exact() };
         let engine = engine(&model, on(options));
         let mut asked: Vec<Ask> = Vec::new();
-        let mut left = Vec::new();
-        let (events, receiver) = unbounded_channel();
+        let mut waited_for = Vec::new();
         for index in 0..asks {
             // One of four texts from its beginning, or one that was asked before and goes on.
             let mut prompt = vec![2];
@@ -193,24 +191,17 @@ fn whatever_comes_at_once(
                     SamplingParams { seed, frequency_penalty: 0.1, ..Default::default() };
             }
             asked.push(ask.clone());
-            if numbers.below(6) == 0 {
-                // Whoever asked is gone at once.
-                let (nobody, gone) = unbounded_channel();
-                engine.answer(ask, index, &nobody).unwrap();
-                drop(gone);
-                left.push(index);
-            } else {
-                engine.answer(ask, index, &events).unwrap();
+            let (events, receiver) = unbounded_channel();
+            engine.answer(vec![ask], &events).unwrap();
+            // Of some whoever asked is gone at once.
+            if numbers.below(6) > 0 {
+                waited_for.push((index, receiver));
             }
         }
-        drop(events);
-        let answers = listen(receiver, asks);
         let mut cached = 0;
-        for (index, (answer, ask)) in answers.iter().zip(&asked).enumerate() {
-            if left.contains(&index) {
-                continue;
-            }
-            assert_same(answer, &model, ask, context);
+        for (index, receiver) in waited_for {
+            let answer = listen(receiver, 1).remove(0);
+            assert_same(&answer, &model, &asked[index], context);
             cached += answer.done().cached_tokens;
         }
         println!("{slots} slots, batches of {batch}: {cached} positions were there already");
@@ -264,7 +255,12 @@ fn what_is_there_is_not_read_again() {
     let same = first.iter().zip(&other).take_while(|(a, b)| a == b).count();
     let answer = answers(&engine, vec![greedy(other.clone(), 20)]).remove(0);
     assert_eq!(answer.done().cached_tokens, same);
-    assert_same(&answer, &model, &greedy(other, 20), 1024);
+    assert_same(&answer, &model, &greedy(other.clone(), 20), 1024);
+
+    // Unless that is not wanted.
+    let again = answers(&engine, vec![Ask { reuse: false, ..greedy(other.clone(), 20) }]).remove(0);
+    assert_eq!(again.done().cached_tokens, 0);
+    assert_eq!(again.tokens(), answer.tokens());
 
     // Two answers to a prompt that neither slot knows.
     let new: Vec<u32> = [2].into_iter().chain((0..200).map(|i| 300 + i * 7 % 1000)).collect();
@@ -302,13 +298,15 @@ fn answers_end_where_they_should() {
     assert_eq!(prompt.len() + filled.done().tokens, context + 1);
 
     let (events, mut receiver) = unbounded_channel();
-    let refused = |ask: Ask| engine.answer(ask, 0, &events).unwrap_err();
+    let refused = |ask: Ask| engine.answer(vec![ask], &events).unwrap_err();
     let long = refused(greedy(vec![2; context + 1], 1));
     assert!(matches!(long, Failure::TooLong { tokens: 61, context: 60 }), "{long}");
     assert!(matches!(refused(greedy(Prompt::new(), 1)), Failure::NoPrompt));
+    let many = engine.answer(vec![greedy(vec![2], 1); 257], &events).unwrap_err();
+    assert!(matches!(many, Failure::TooMany { answers: 257 }), "{many}");
     let mut wrong = greedy(vec![2], 1);
     wrong.sampling.temperature = -1.0;
-    engine.answer(wrong, 0, &events).unwrap();
+    engine.answer(vec![wrong], &events).unwrap();
     let told = receiver.blocking_recv().unwrap().1;
     assert!(
         matches!(&told, Event::Failed(Failure::Model(m)) if m.contains("temperature")),
@@ -319,13 +317,13 @@ fn answers_end_where_they_should() {
     assert_eq!(engine.between(|| 7).unwrap(), 7);
     let mut endless = greedy(vec![2], usize::MAX);
     endless.ignore_eos = true;
-    engine.answer(endless, 3, &events).unwrap();
+    engine.answer(vec![endless], &events).unwrap();
     drop(events);
     engine.stop();
     let last = std::iter::from_fn(|| receiver.blocking_recv())
         .find(|(_, e)| !matches!(e, Event::Piece(_)));
     assert!(
-        matches!(last, Some((3, Event::Failed(Failure::Stopping) | Event::Done(_)))),
+        matches!(last, Some((0, Event::Failed(Failure::Stopping) | Event::Done(_)))),
         "{last:?}"
     );
 }
@@ -391,6 +389,6 @@ fn images_are_read_beside_others() {
     let (events, _receiver) = unbounded_channel();
     let mut long = Prompt::from(vec![2]);
     long.push_image(5, Arc::new(ImageRows::new(hidden, vec![0.0; hidden * 65])));
-    let refused = engine.answer(greedy(long, 1), 0, &events).unwrap_err();
+    let refused = engine.answer(vec![greedy(long, 1)], &events).unwrap_err();
     assert!(matches!(refused, Failure::ImageTooLong { rows: 65, batch: 64 }), "{refused}");
 }

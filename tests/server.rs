@@ -38,8 +38,12 @@ impl Server {
     fn start(args: &[&str]) -> Server {
         let mut all = vec!["serve", DEMO.1.to_str().unwrap(), "--port", "0", "--device", "cpu"];
         all.extend(args);
-        let mut child =
-            lapidary(&all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let child = lapidary(&all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Server::listening(child)
+    }
+
+    /// One that was started, with its standard output in a pipe.
+    fn listening(mut child: Child) -> Server {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -104,6 +108,17 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Nothing is being written, after a while.
+    fn comes_to_rest(&self) {
+        let start = Instant::now();
+        while self.health()["busy"] != 0 || self.health()["waiting"] != 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.health());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -133,6 +148,7 @@ fn chats_are_answered_whole_and_in_pieces() {
     let choice = &whole["choices"][0];
     assert_eq!(choice["message"], json!({"role": "assistant", "content": PARIS}));
     assert_eq!((&choice["finish_reason"], &choice["logprobs"]), (&json!("stop"), &Value::Null));
+    assert_eq!(whole.get("error"), None);
     let usage = &whole["usage"];
     let (prompt, answer) =
         (usage["prompt_tokens"].as_u64().unwrap(), usage["completion_tokens"].as_u64().unwrap());
@@ -326,7 +342,55 @@ fn what_is_wrong_is_said() {
         (chat, json!({"messages": [{"role": "user", "content": 7}]}), json!(null), "content"),
         (chat, json!({"messages": [{"role": "user"}]}), json!("messages"), "no content"),
         (chat, with(question("a"), json!({"n": 0})), json!("n"), "n is 0"),
-        (chat, with(question("a"), json!({"temperature": -1})), json!(null), "temperature"),
+        (chat, with(question("a"), json!({"temperature": -1})), json!("temperature"), "-1"),
+        (chat, with(question("a"), json!({"temperature": 1e39})), json!("temperature"), "inf"),
+        (chat, with(question("a"), json!({"top_p": 2})), json!(null), "top_p"),
+        (
+            chat,
+            with(question("a"), json!({"repeat_penalty": 1e-45})),
+            json!("repeat_penalty"),
+            "100",
+        ),
+        (
+            chat,
+            with(question("a"), json!({"frequency_penalty": -3e38})),
+            json!("frequency_penalty"),
+            "-2",
+        ),
+        (chat, with(question("a"), json!({"logit_bias": {"5": 3e38}})), json!("logit_bias"), "100"),
+        (chat, with(question("a"), json!({"logit_bias": {"05": 1}})), json!("logit_bias"), "05"),
+        (chat, with(question("a"), json!({"max_tokens": -5})), json!("max_tokens"), "-5"),
+        (chat, with(question("a"), json!({"max_tokens": 2.5})), json!(null), "whole"),
+        (chat, with(question("a"), json!({"stop": long.repeat(3)})), json!("stop"), "1500 bytes"),
+        (chat, with(question("a"), json!({"stop": vec!["a"; 17]})), json!("stop"), "17 texts"),
+        (
+            chat,
+            with(question("a"), json!({"grammar": "root ::= \"a\""})),
+            json!("grammar"),
+            "grammar",
+        ),
+        (
+            chat,
+            with(question("a"), json!({"json_schema": {"const": 9007199254740993u64}})),
+            json!("response_format"),
+            "2^53",
+        ),
+        (
+            chat,
+            with(question("a"), json!({"json_schema": {"enum": vec![1; 100_000]}})),
+            json!("response_format"),
+            "131072",
+        ),
+        (
+            chat,
+            with(
+                question("a"),
+                json!({"json_schema": {"pattern": "^(a?){2000}a{2000}$", "type": "string", "format": "\u{1b}[31m"}}),
+            ),
+            json!("response_format"),
+            "format",
+        ),
+        ("/v1/completions", json!({"prompt": vec!["a"; 64], "n": 5}), json!(null), "320 answers"),
         (chat, with(question("a"), json!({"top_logprobs": 3})), json!("top_logprobs"), "logprobs"),
         (
             chat,
@@ -363,6 +427,8 @@ fn what_is_wrong_is_said() {
     assert_eq!(server.ask("POST", chat, "", "{\"messages\"").0, 400);
     assert_eq!(server.ask("GET", "/v1/nothing", "", "").0, 404);
     assert_eq!(server.ask("GET", "/v1/models/other", "", "").0, 404);
+    let (status, _, body) = server.ask("GET", "/v1/models/%ff", "", "");
+    assert!(status == 404 && body.contains("\"error\""), "{body}");
     assert_eq!(server.ask("GET", "/v1/models/model", "", "").0, 200);
     assert_eq!(server.ask("GET", chat, "", "").0, 405);
     // It goes on after all that.
@@ -395,6 +461,52 @@ fn keys_and_pages() {
     assert!(!head.contains("access-control-allow-origin"), "{head}");
 }
 
+/// A form may turn out to be too much work only when it is gone on with; that is not the model's fault.
+#[test]
+fn forms_that_are_too_much_are_refused() {
+    let server = Server::start(&[]);
+    let mut definitions = serde_json::Map::new();
+    for i in 0..2000 {
+        let next = json!({"type": "array", "items": {"$ref": format!("#/$defs/{}", i + 1)}});
+        definitions.insert(i.to_string(), next);
+    }
+    definitions.insert("2000".into(), json!({"type": "integer"}));
+    let deep = json!({"$defs": definitions, "$ref": "#/$defs/0"});
+    let many: serde_json::Map<_, _> =
+        (0..900).map(|i| (format!("name{i}"), json!({"type": "integer"}))).collect();
+    let many = json!({"type": "object", "properties": many});
+    for schema in [deep, many] {
+        let wants = json!({"prompt": "a", "max_tokens": 3, "json_schema": schema});
+        let (status, body) = server.post("/v1/completions", &wants);
+        let param = &body["error"]["param"];
+        assert!(status == 200 || status == 400 && param == "response_format", "{body}");
+    }
+    server.comes_to_rest();
+}
+
+/// Who starts it with pipes and reads only the address loses lines, no more.
+#[test]
+fn nobody_need_read_what_it_says() {
+    let args = ["serve", DEMO.1.to_str().unwrap(), "--port", "0", "--device", "cpu"];
+    let mut child = lapidary(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let unread = child.stderr.take().unwrap();
+    let server = Server::listening(child);
+    for _ in 0..1200 {
+        assert_eq!(server.ask("POST", "/v1/completions", "", "{\"a long line\": ").0, 400);
+    }
+    assert_eq!(server.health()["status"], "ok");
+    drop(unread);
+}
+
+#[test]
+fn keys_that_no_request_could_have_are_refused() {
+    for key in ["", " ", "clé"] {
+        let out =
+            lapidary(&["serve", DEMO.1.to_str().unwrap(), "--api-key", key]).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{key:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
 /// Someone who leaves in the middle of an answer makes room.
 #[test]
 fn who_leaves_is_not_waited_for() {
@@ -410,11 +522,7 @@ fn who_leaves_is_not_waited_for() {
     drop(stream);
     let (_, body) = server.post("/v1/chat/completions", &question(FRANCE));
     assert_eq!(body["choices"][0]["message"]["content"], PARIS);
-    let start = Instant::now();
-    while server.health()["busy"] != 0 {
-        assert!(start.elapsed() < Duration::from_secs(20), "{}", server.health());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.comes_to_rest();
 }
 
 /// To be told to end is no failure, and who waits for an answer learns of it.

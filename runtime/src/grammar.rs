@@ -4,7 +4,7 @@
 //! complete, the model may end its answer. What is left is drawn as ever. `llguidance` finds which tokens
 //! these are (an Earley parser over lexemes, and the vocabulary as a tree of bytes).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{
@@ -22,7 +22,7 @@ pub enum Form {
     JsonObject,
     /// JSON that this schema describes (JSON Schema, draft 2020-12 and before, as far as
     /// [llguidance](https://github.com/guidance-ai/llguidance/blob/main/docs/json_schema.md) knows it; of
-    /// `oneOf` any may be).
+    /// `oneOf` any may be). Its integers must be such that a double holds them, within ±2⁵³.
     Schema(Value),
     /// A text that this regular expression describes, from its beginning to its end.
     Regex(String),
@@ -41,6 +41,7 @@ pub enum GrammarError {
 /// Makes grammars for a vocabulary.
 pub struct Grammars {
     factory: ParserFactory,
+    turn: Mutex<()>,
 }
 
 /// A form, and how far an answer has come in it.
@@ -65,6 +66,13 @@ impl std::fmt::Debug for Grammar {
 const LONGEST: usize = 1 << 10;
 /// Ids have 24 bits in the tree.
 const MOST_TOKENS: usize = 1 << 24;
+
+/// A form may be written in so many bytes: what it is made into may take hundreds of times as much memory.
+const LONGEST_FORM: usize = 128 << 10;
+/// Definitions that refer to each other a few thousand deep, as many as fit, are gone through recursively.
+const STACK: usize = 512 << 20;
+/// Beyond this integers and doubles are not one to one.
+const LARGEST: u64 = 1 << 53;
 
 /// White space between the parts of JSON: a space, or a line break and some indentation. Without a bound
 /// small models write nothing else from some point on.
@@ -105,14 +113,30 @@ impl Grammars {
         let mut factory = factory.map_err(|_| wrong())?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Grammars { factory })
+        Ok(Grammars { factory, turn: Mutex::new(()) })
     }
 
-    /// A form, ready for the beginning of an answer.
+    /// A form, ready for the beginning of an answer. One at a time is made.
     ///
     /// # Errors
-    /// [`GrammarError::Form`] for one that is wrong, or not understood.
+    /// [`GrammarError::Form`] for one that is wrong, too large, or not understood.
     pub fn grammar(&self, form: &Form) -> Result<Grammar, GrammarError> {
+        let wrong = |message: &str| GrammarError::Form(message.into());
+        let length = match form {
+            Form::JsonObject => 0,
+            Form::Schema(schema) => schema.to_string().len(),
+            Form::Regex(regex) => regex.len(),
+        };
+        if length > LONGEST_FORM {
+            return Err(wrong(&format!("it has {length} bytes; at most {LONGEST_FORM} are read")));
+        }
+        if let Form::Schema(schema) = form
+            && let Some(number) = beyond_doubles(schema)
+        {
+            return Err(wrong(&format!(
+                "{number} is beyond ±2^53, which is all that is exact here"
+            )));
+        }
         let grammar = match form {
             Form::JsonObject => {
                 TopLevelGrammar::from_json_schema(written(json!({"type": "object"})))
@@ -120,30 +144,55 @@ impl Grammars {
             Form::Schema(schema) => TopLevelGrammar::from_json_schema(written(schema.clone())),
             Form::Regex(regex) => TopLevelGrammar::from_regex(regex),
         };
-        let mut matcher = Box::new(Matcher::new(self.factory.create_parser(grammar)));
-        // What is wrong with a form shows with its first tokens at the latest.
-        matcher.compute_mask().map_err(|e| GrammarError::Form(short(&e.to_string())))?;
+        let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
+        let make = || {
+            let mut matcher = Box::new(Matcher::new(self.factory.create_parser(grammar)));
+            // Much of what is wrong with a form shows with its first tokens.
+            matcher.compute_mask().map_err(|e| GrammarError::Form(short(&e.to_string())))?;
+            Ok(matcher)
+        };
+        let matcher = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, make);
+            let done =
+                thread.map_err(|e| GrammarError::Form(format!("no thread to read it: {e}")))?;
+            done.join().unwrap_or_else(|_| Err(wrong("reading it failed")))
+        })?;
         let trie = self.factory.tok_env().tok_trie();
         let (eos, tokens) = (trie.eos_tokens().into(), trie.vocab_size());
         Ok(Grammar { fresh: matcher.clone(), matcher, eos, tokens })
     }
 }
 
+/// An integer in a schema that no double is.
+fn beyond_doubles(schema: &Value) -> Option<&Value> {
+    match schema {
+        Value::Number(n) => {
+            let size = n.as_u64().or(n.as_i64().map(i64::unsigned_abs))?;
+            (size > LARGEST).then_some(schema)
+        }
+        Value::Array(list) => list.iter().find_map(beyond_doubles),
+        Value::Object(members) => members.values().find_map(beyond_doubles),
+        _ => None,
+    }
+}
+
 /// A schema with what is to be said of how JSON is written.
 fn written(mut schema: Value) -> Value {
     if let Value::Object(members) = &mut schema {
-        let options = members.entry("x-guidance").or_insert_with(|| json!({}));
-        if let Value::Object(options) = options {
-            options.entry("whitespace_pattern").or_insert_with(|| SPACE.into());
-            options.entry("coerce_one_of").or_insert_with(|| true.into());
-        }
+        let options = json!({"whitespace_pattern": SPACE, "coerce_one_of": true});
+        members.insert("x-guidance".into(), options);
     }
     schema
 }
 
-/// The first line of a message.
+/// A message on one line, not too long.
 fn short(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim().to_owned()
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let mut text: String = words.join(" ").chars().take(300).collect();
+    if let Some(end) = text.find(" <state>") {
+        text.truncate(end);
+    }
+    text
 }
 
 impl Grammar {
@@ -285,6 +334,42 @@ mod tests {
         }
     }
 
+    /// Definitions that refer to each other, as many as may be: no stack is too small for them.
+    #[test]
+    fn deep_forms_are_read_or_refused() {
+        let grammars = Grammars::new(&byte_tokenizer()).unwrap();
+        let link = |kind: &str, next: String| match kind {
+            "plain" => json!({"$ref": next}),
+            "array" => json!({"type": "array", "items": {"$ref": next}}),
+            "object" => json!({"type": "object", "properties": {"a": {"$ref": next}}}),
+            "any" => json!({"anyOf": [{"$ref": next}, {"type": "null"}]}),
+            _ => json!({"allOf": [{"$ref": next}]}),
+        };
+        for kind in ["plain", "array", "object", "any", "all"] {
+            for length in [300, 100_000] {
+                let mut definitions = serde_json::Map::new();
+                let (mut size, mut i) = (0, 0);
+                // As long as it is read.
+                while i < length && size < LONGEST_FORM - 200 {
+                    let next = link(kind, format!("#/$defs/{}", i + 1));
+                    size += next.to_string().len() + 10;
+                    definitions.insert(i.to_string(), next);
+                    i += 1;
+                }
+                definitions.insert(i.to_string(), json!({"type": "integer"}));
+                let schema = json!({"$defs": definitions, "$ref": "#/$defs/0"});
+                assert!(schema.to_string().len() <= LONGEST_FORM);
+                let grammar = grammars.grammar(&Form::Schema(schema));
+                println!("{kind} {i}: {:?}", grammar.as_ref().err());
+                if let Ok(grammar) = grammar {
+                    let mut sampler =
+                        Sampler::new(SamplingParams::greedy()).unwrap().with_grammar(grammar);
+                    let _ = sampler.sample(&vec![0.0; 300]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn wrong_forms_are_errors() {
         let grammars = Grammars::new(&byte_tokenizer()).unwrap();
@@ -295,6 +380,9 @@ mod tests {
             Form::Schema(json!(false)),
             Form::Schema(json!([1])),
             Form::Regex("(".into()),
+            Form::Regex("a".repeat(LONGEST_FORM + 1)),
+            Form::Schema(json!({"const": (1u64 << 53) + 1})),
+            Form::Schema(json!({"items": {"minimum": i64::MIN}})),
         ] {
             let e = grammars.grammar(&form).unwrap_err();
             assert!(matches!(e, GrammarError::Form(_)), "{form:?}: {e}");

@@ -12,5 +12,5 @@ mod written;
 
 pub(crate) use error::{ApiError, Status};
 pub(crate) use pictures::picture;
-pub(crate) use sampling::Common;
+pub(crate) use sampling::{Common, Whole};
 pub(crate) use written::{Choice, Echo, Head, Kind, LogProb, Usage};

@@ -38,6 +38,9 @@ pub struct Ask {
     /// They are wanted of the prompt's tokens too, but for the first: these come first, each as a [`Piece`]
     /// without text. All of the prompt is then read, whatever the cache holds.
     pub score_prompt: bool,
+    /// What the cache holds of the prompt's beginning is used. Else all of it is read, and a sampler draws the
+    /// same each time: rounding depends on how many tokens are read together.
+    pub reuse: bool,
     /// The model's own end of an answer does not end it. (With a grammar it does.)
     pub ignore_eos: bool,
     /// What the answer must be, if anything; see [`Model::grammar`].
@@ -99,6 +102,8 @@ pub struct Done {
 pub enum Failure {
     #[error("{0}")]
     Model(String),
+    #[error("{0}")]
+    Form(String),
     #[error("the prompt is empty")]
     NoPrompt,
     #[error(
@@ -110,7 +115,11 @@ pub enum Failure {
         "an image of {rows} positions does not fit a batch of {batch}; start the server with a larger --ctx"
     )]
     ImageTooLong { rows: usize, batch: usize },
-    #[error("{waiting} requests are waiting already; try again later")]
+    #[error("{answers} answers are wanted; {MOST_WAITING} at a time are the most")]
+    TooMany { answers: usize },
+    #[error(
+        "{waiting} answers are waited for already, and {MOST_WAITING} are the most; try again later"
+    )]
     Busy { waiting: usize },
     #[error("the server is stopping")]
     Stopping,
@@ -162,7 +171,9 @@ pub struct Engine {
 }
 
 /// So many answers may wait: more would only time out.
-const MOST_WAITING: usize = 256;
+pub(crate) const MOST_WAITING: usize = 256;
+/// Bytes of the thread's stack: forms of answers may be deep.
+const STACK: usize = 64 << 20;
 
 impl Engine {
     /// Starts the thread. All sequences of the session must be empty. `ended` is dropped when the thread
@@ -182,7 +193,8 @@ impl Engine {
             slots: session.cache().sequences(),
         };
         let schedule = Schedule::new(session, receiver, shared);
-        std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("engine".into()).stack_size(STACK);
+        thread.spawn(move || {
             let _ended = ended;
             schedule.run();
         })?;
@@ -210,31 +222,47 @@ impl Engine {
         (of(&self.shared.busy), of(&self.shared.waiting))
     }
 
-    /// Asks for an answer, whose events come with `index`.
+    /// Can such a prompt be answered?
     ///
     /// # Errors
-    /// [`Failure::NoPrompt`], [`Failure::TooLong`], [`Failure::ImageTooLong`]; [`Failure::Busy`] when too
-    /// many wait, [`Failure::Stopping`].
-    pub fn answer(&self, ask: Ask, index: usize, events: &Events) -> Result<(), Failure> {
-        let (tokens, context) = (ask.prompt.len(), self.context);
+    /// [`Failure::NoPrompt`], [`Failure::TooLong`], [`Failure::ImageTooLong`].
+    pub fn check(&self, prompt: &Prompt) -> Result<(), Failure> {
+        let (tokens, context) = (prompt.len(), self.context);
         if tokens == 0 {
             return Err(Failure::NoPrompt);
         }
         if tokens > context {
             return Err(Failure::TooLong { tokens, context });
         }
-        let images = ask.prompt.as_slice().images().map(|(_, image)| image.len());
-        if let Some(rows) = images.max().filter(|&rows| rows > self.batch) {
-            return Err(Failure::ImageTooLong { rows, batch: self.batch });
+        let images = prompt.as_slice().images().map(|(_, image)| image.len());
+        match images.max().filter(|&rows| rows > self.batch) {
+            Some(rows) => Err(Failure::ImageTooLong { rows, batch: self.batch }),
+            None => Ok(()),
         }
-        let waiting = self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        if waiting >= MOST_WAITING {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Asks for answers, whose events come with their number.
+    ///
+    /// # Errors
+    /// As [`Engine::check`]; [`Failure::TooMany`], [`Failure::Busy`] when too many wait, and
+    /// [`Failure::Stopping`]. None of them is then written.
+    pub fn answer(&self, asks: Vec<Ask>, events: &Events) -> Result<(), Failure> {
+        asks.iter().try_for_each(|ask| self.check(&ask.prompt))?;
+        let n = asks.len();
+        if n > MOST_WAITING {
+            return Err(Failure::TooMany { answers: n });
+        }
+        let more = |waiting: usize| Some(waiting + n).filter(|&all| all <= MOST_WAITING);
+        let waiting = &self.shared.waiting;
+        if let Err(waiting) = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             return Err(Failure::Busy { waiting });
         }
-        let (events, asked) = (events.clone(), std::time::Instant::now());
-        let job = Box::new(Job { ask, index, events, asked });
-        self.orders.send(Order::Answer(job)).map_err(|_| Failure::Stopping)
+        let asked = std::time::Instant::now();
+        for (index, ask) in asks.into_iter().enumerate() {
+            let job = Box::new(Job { ask, index, events: events.clone(), asked });
+            self.orders.send(Order::Answer(job)).map_err(|_| Failure::Stopping)?;
+        }
+        Ok(())
     }
 
     /// Runs `work` on the engine's thread, between two passes, and returns what it does.

@@ -30,17 +30,18 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// What looks at pictures. `None`: nothing does.
     pub eyes: Option<Box<dyn Look>>,
-    /// Is told what happens.
-    pub log: fn(Note<'_>),
+    /// Is told what happens, on the thread that serves: it must not wait for anything.
+    pub log: Box<dyn Fn(Note<'_>) + Send + Sync>,
 }
 
 /// Looks at pictures for a model.
 pub trait Look: Send {
-    /// The rows of a picture file: of the whole, then of its parts.
+    /// The rows of a picture file: of the whole, then of its parts. They are of no use any more when
+    /// `cancel` becomes true.
     ///
     /// # Errors
     /// [`NotSeen`].
-    fn look(&mut self, file: &[u8]) -> Result<Vec<Arc<ImageRows>>, NotSeen>;
+    fn look(&mut self, file: &[u8], cancel: &AtomicBool) -> Result<Vec<Arc<ImageRows>>, NotSeen>;
 
     /// Does it use what the session uses, so that it must run between two passes?
     fn is_beside(&self) -> bool {

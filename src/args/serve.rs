@@ -37,9 +37,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = parallel)]
     pub(crate) parallel: usize,
     /// Requests must come with this key, as a bearer token [default: LAPIDARY_API_KEY, if it is set]
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     pub(crate) api_key: Option<String>,
-    /// Web pages from there may ask as well, as those of this machine may; * for all
+    /// Web pages from there may ask as well, as those of this machine may, and it may be called by that name
+    /// (for a proxy); * for all
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
     /// What the model is called in answers [default: the file's name]
@@ -51,6 +52,15 @@ pub(crate) struct ServeArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+}
+
+/// What can stand in a header, and is something: an empty one would open the server.
+pub(crate) fn key(s: &str) -> Result<String, String> {
+    match s.trim() {
+        "" => Err("it is empty".into()),
+        key if key.bytes().all(|b| b.is_ascii_graphic()) => Ok(key.into()),
+        _ => Err("only letters, digits and signs of ASCII can be sent".into()),
+    }
 }
 
 /// Each has a part of the cache.

@@ -1,12 +1,13 @@
 //! `lapidary serve`.
 
 use std::net::TcpListener;
+use std::sync::mpsc::sync_channel;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use server::{Done, Note, Settings, Why};
 
 use super::open;
-use crate::args::ServeArgs;
+use crate::args::{ServeArgs, serve};
 use crate::eyes::Eyes;
 use crate::figures::Figures;
 use crate::interrupt;
@@ -21,8 +22,13 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         format!("can't listen at {}, port {}; --host and --port name others", args.host, args.port)
     })?;
     let address = listener.local_addr()?;
-    let api_key = args.api_key.clone().or_else(|| std::env::var("LAPIDARY_API_KEY").ok());
-    let api_key = api_key.filter(|key| !key.is_empty());
+    let api_key = match (&args.api_key, std::env::var("LAPIDARY_API_KEY")) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Ok(key)) if !key.is_empty() => {
+            Some(serve::key(&key).map_err(|e| anyhow!("LAPIDARY_API_KEY: {e}"))?)
+        }
+        _ => None,
+    };
     if !address.ip().is_loopback() && api_key.is_none() {
         eprintln!("lapidary: whoever reaches {address} can ask; --api-key has them know a key");
     }
@@ -51,7 +57,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         api_key,
         origins: args.allow_origin.clone(),
         eyes: Some(Box::new(eyes)),
-        log: |note| eprintln!("{}", line(&note)),
+        log: log(),
     };
     server::serve(listener, session, settings, interrupt::flag()).context("the server")?;
     // To be stopped is how a server ends.
@@ -59,14 +65,31 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
-/// What happened, for people to read.
+/// Lines that may wait to be written; when they are more, nobody reads them.
+const LINES: usize = 1024;
+
+/// Writes what happens to standard error, on a thread of its own: who has it in a pipe and does not read it
+/// loses lines, and the server goes on.
+fn log() -> Box<dyn Fn(Note<'_>) + Send + Sync> {
+    let (lines, to_write) = sync_channel::<String>(LINES);
+    std::thread::spawn(move || to_write.iter().for_each(|line| eprintln!("{line}")));
+    Box::new(move |note| drop(lines.try_send(line(&note))))
+}
+
+/// What happened, for people to read. Parts of requests steer no terminal.
 fn line(note: &Note<'_>) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
     match note {
         Note::Seen { tokens, took } => {
             format!("[a picture, {tokens} tokens, {:.2} s]", took.as_secs_f64())
         }
         Note::Answered(done) => answered(done).to_string(),
-        Note::Refused { status, message } => format!("lapidary: {status}: {message}"),
+        Note::Refused { status, message } => {
+            format!("lapidary: {status}: {}", message.chars().map(escape).collect::<String>())
+        }
     }
 }
 

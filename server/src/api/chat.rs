@@ -4,7 +4,7 @@ use runtime::chat::Role;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Common};
+use super::{ApiError, Common, Whole};
 
 /// The request.
 #[derive(Debug, Deserialize)]
@@ -12,7 +12,7 @@ pub(crate) struct ChatRequest {
     pub(crate) messages: Vec<ChatMessage>,
     #[serde(flatten)]
     pub(crate) common: Common,
-    pub(crate) max_completion_tokens: Option<i64>,
+    pub(crate) max_completion_tokens: Option<Whole>,
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
     // What changes answers and isn't done here.

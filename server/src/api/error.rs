@@ -77,7 +77,9 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let (status, code) = match &failure {
             Failure::Model(_) => (Status::Internal, None),
+            Failure::Form(message) => return ApiError::field("response_format", message),
             Failure::NoPrompt | Failure::ImageTooLong { .. } => (Status::BadRequest, None),
+            Failure::TooMany { .. } => (Status::BadRequest, None),
             Failure::TooLong { .. } => (Status::BadRequest, Some("context_length_exceeded")),
             Failure::Busy { .. } => (Status::Unavailable, Some("busy")),
             Failure::Stopping => (Status::Unavailable, Some("stopping")),

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 
 use runtime::grammar::Form;
 use runtime::sampler::SamplingParams;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
 
 use super::ApiError;
 
-/// Answers that one request can have, and texts that can end them.
+/// Answers that one prompt can have, texts that can end them and their bytes, tokens that can have biases.
 const MOST_CHOICES: usize = 16;
 const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1024;
+const MOST_BIASES: usize = 1024;
 
 /// How to write. A field that is left out, or `null`, is the server's default.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Common {
     temperature: Option<f32>,
     top_p: Option<f32>,
-    top_k: Option<i64>,
+    top_k: Option<Whole>,
     min_p: Option<f32>,
     repeat_penalty: Option<f32>,
     /// The same, as vLLM and Transformers call it.
@@ -26,16 +29,32 @@ pub(crate) struct Common {
     frequency_penalty: Option<f32>,
     presence_penalty: Option<f32>,
     logit_bias: Option<BTreeMap<String, f32>>,
-    seed: Option<i64>,
+    seed: Option<Whole>,
     stop: Option<OneOrMore>,
-    max_tokens: Option<i64>,
+    max_tokens: Option<Whole>,
     n: Option<usize>,
     ignore_eos: Option<bool>,
+    cache_prompt: Option<bool>,
+    // What changes answers and isn't done here.
+    grammar: Option<Value>,
     response_format: Option<ResponseFormat>,
     /// The same in llama.cpp's words.
     json_schema: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+}
+
+/// A whole number, also one that is written as 5.0; of those from 2⁶³ on the lower 64 bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole(i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let n = Number::deserialize(from)?;
+        let float = || n.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 1e18).map(|x| x as i64);
+        let whole = n.as_i64().or(n.as_u64().map(|n| n as i64)).or_else(float);
+        whole.map(Whole).ok_or_else(|| D::Error::custom(format!("{n} is no whole number")))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,21 +101,40 @@ impl Common {
         set(&mut p.repeat_penalty, self.repeat_penalty.or(self.repetition_penalty));
         set(&mut p.frequency_penalty, self.frequency_penalty);
         set(&mut p.presence_penalty, self.presence_penalty);
-        if let Some(k) = self.top_k {
+        if let Some(Whole(k)) = self.top_k {
             // Others write -1 for all.
             p.top_k = usize::try_from(k).unwrap_or(0);
         }
         // Others write -1 for any.
         p.seed = match self.seed {
-            Some(seed) if seed != -1 => seed as u64,
+            Some(Whole(seed)) if seed != -1 => seed as u64,
             _ => seed.unwrap_or_else(SamplingParams::fresh_seed),
         };
-        for (id, &bias) in self.logit_bias.iter().flatten() {
-            let token = id.parse::<u32>().ok().filter(|&id| (id as usize) < vocab);
+        let within =
+            |field, value: f32, least: f32, most: f32| match (least..=most).contains(&value) {
+                true => Ok(()),
+                false => {
+                    let message = format!("{field} is {value}; {least} to {most} is possible");
+                    Err(ApiError::field(field, message))
+                }
+            };
+        within("temperature", p.temperature, 0.0, 100.0)?;
+        within("repeat_penalty", p.repeat_penalty, 0.01, 100.0)?;
+        within("frequency_penalty", p.frequency_penalty, -2.0, 2.0)?;
+        within("presence_penalty", p.presence_penalty, -2.0, 2.0)?;
+        let biases = self.logit_bias.iter().flatten();
+        if let n @ MOST_BIASES.. = biases.clone().count() {
+            let message = format!("{n} tokens have biases; fewer than {MOST_BIASES} can");
+            return Err(ApiError::field("logit_bias", message));
+        }
+        for (id, &bias) in biases {
+            let token =
+                id.parse::<u32>().ok().filter(|t| (*t as usize) < vocab && t.to_string() == *id);
             let Some(token) = token else {
                 let message = format!("logit_bias: {id:?} is no token id below {vocab}");
                 return Err(ApiError::field("logit_bias", message));
             };
+            within("logit_bias", bias, -100.0, 100.0)?;
             p.logit_bias.push((token, bias));
         }
         if p.top_p == 0.0 {
@@ -117,18 +155,29 @@ impl Common {
             Some(OneOrMore::One(text)) => vec![text.clone()],
             Some(OneOrMore::More(texts)) => texts.clone(),
         };
-        match texts.len() {
-            0..=MOST_STOPS => Ok(texts),
-            n => {
-                Err(ApiError::field("stop", format!("{n} texts to stop at; at most {MOST_STOPS}")))
+        let wrong = |message| Err(ApiError::field("stop", message));
+        if texts.len() > MOST_STOPS {
+            return wrong(format!("{} texts to stop at; at most {MOST_STOPS}", texts.len()));
+        }
+        match texts.iter().map(String::len).max() {
+            Some(n) if n > LONGEST_STOP => {
+                wrong(format!("a text to stop at has {n} bytes; at most {LONGEST_STOP}"))
             }
+            _ => Ok(texts),
         }
     }
 
     /// The most tokens of an answer; `newer`: another field of that meaning, which goes before.
-    pub(crate) fn limit(&self, newer: Option<i64>) -> usize {
-        // Others write -1 for no limit.
-        newer.or(self.max_tokens).map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    ///
+    /// # Errors
+    /// When it is negative, but for -1.
+    pub(crate) fn limit(&self, newer: Option<Whole>) -> Result<usize, ApiError> {
+        match newer.or(self.max_tokens) {
+            // Others write -1 for no limit.
+            None | Some(Whole(-1)) => Ok(usize::MAX),
+            Some(Whole(n)) => usize::try_from(n)
+                .map_err(|_| ApiError::field("max_tokens", format!("max_tokens is {n}"))),
+        }
     }
 
     /// Answers to each prompt.
@@ -150,14 +199,18 @@ impl Common {
     /// # Errors
     /// For forms that aren't known.
     pub(crate) fn form(&self) -> Result<Option<Form>, ApiError> {
-        let Some(format) = &self.response_format else {
+        if self.grammar.as_ref().is_some_and(|g| *g != Value::Null && *g != "") {
+            let message = "grammar is not done here; response_format is";
+            return Err(ApiError::field("grammar", message));
+        }
+        let format = self.response_format.as_ref().filter(|f| f.r#type != "text");
+        let Some(format) = format else {
             return Ok(self.json_schema.clone().map(Form::Schema));
         };
         let given =
             format.json_schema.as_ref().and_then(|s| s.schema.as_ref()).or(format.schema.as_ref());
         let wrong = |message: String| Err(ApiError::field("response_format", message));
         match (format.r#type.as_str(), given) {
-            ("text", _) => Ok(None),
             ("json_object", None) => Ok(Some(Form::JsonObject)),
             ("json_object" | "json_schema", Some(schema)) => Ok(Some(Form::Schema(schema.clone()))),
             ("json_schema", None) => wrong("response_format has no json_schema.schema".into()),
@@ -170,6 +223,11 @@ impl Common {
     /// Does the model's end of an answer not end it?
     pub(crate) fn ignores_eos(&self) -> bool {
         self.ignore_eos.unwrap_or(false)
+    }
+
+    /// May what the cache holds of the prompt be used?
+    pub(crate) fn reuses(&self) -> bool {
+        self.cache_prompt.unwrap_or(true)
     }
 
     /// Is the answer wanted piece by piece?

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use runtime::sampler::LogProbs;
-use runtime::tokenizer::Tokenizer;
+use runtime::tokenizer::{Kind as TokenKind, StreamDecoder, Tokenizer};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Done, Why};
@@ -23,6 +23,8 @@ pub(crate) struct Head {
     /// Seconds since 1970.
     pub(crate) created: u64,
     pub(crate) model: String,
+    /// Chunks of a stream have a place for the usage, though only the last one has it.
+    pub(crate) wants_usage: bool,
 }
 
 impl Head {
@@ -100,7 +102,11 @@ impl Head {
     fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
         let object =
             if self.kind == Kind::Chat { "chat.completion.chunk" } else { "text_completion" };
-        self.with(object, choices)
+        let mut body = self.with(object, choices);
+        if self.wants_usage {
+            body.insert("usage".into(), Value::Null);
+        }
+        body
     }
 }
 
@@ -123,7 +129,9 @@ pub(crate) struct Echo {
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     text: String,
-    /// Characters of it, without an echo.
+    /// Makes text of its tokens, an echo's included: more than `text`, where some is held back.
+    decoder: StreamDecoder,
+    /// Characters of that.
     characters: usize,
     pub(crate) drawn: Vec<LogProb>,
     /// Were probabilities asked for?
@@ -143,12 +151,13 @@ pub(crate) struct LogProb {
 
 impl Choice {
     /// Nothing yet, but for a prompt that it begins with.
-    pub(crate) fn new(wants_log_probs: bool, echo: Option<Echo>) -> Self {
+    pub(crate) fn new(wants_log_probs: bool, echo: Option<Echo>, tokenizer: &Tokenizer) -> Self {
         let mut choice = Choice { wants_log_probs, ..Choice::default() };
         if let Some(echo) = echo {
             choice.text = echo.text;
-            let first = echo.first.filter(|_| wants_log_probs);
-            choice.drawn.extend(first.map(|token| LogProb { token, offset: 0, log_probs: None }));
+            if let Some(token) = echo.first.filter(|_| wants_log_probs) {
+                choice.note(token, None, tokenizer);
+            }
         }
         choice
     }
@@ -159,11 +168,38 @@ impl Choice {
     }
 
     /// Goes on.
-    pub(crate) fn push(&mut self, text: &str, drawn: Option<(u32, LogProbs)>) {
-        let offset = self.characters;
-        self.drawn.extend(drawn.map(|(token, p)| LogProb { token, offset, log_probs: Some(p) }));
+    pub(crate) fn push(
+        &mut self,
+        text: &str,
+        drawn: Option<(u32, LogProbs)>,
+        tokenizer: &Tokenizer,
+    ) {
         self.text.push_str(text);
-        self.characters += text.chars().count();
+        if let Some((token, log_probs)) = drawn {
+            self.note(token, Some(log_probs), tokenizer);
+        }
+    }
+
+    /// Takes note of a token and where it is in the text.
+    fn note(&mut self, token: u32, log_probs: Option<LogProbs>, tokenizer: &Tokenizer) {
+        // With it comes what it adds, after bytes that were no character yet.
+        let more = self.decoder.push(tokenizer, token);
+        let own = match tokenizer.kind(token) {
+            TokenKind::Byte | TokenKind::Control | TokenKind::Unknown => 0,
+            _ => String::from_utf8_lossy(&tokenizer.token_bytes(token)).chars().count(),
+        };
+        self.characters += more.chars().count();
+        let offset = self.characters.saturating_sub(own);
+        self.drawn.push(LogProb { token, offset, log_probs });
+    }
+
+    /// It is done. Tokens of a text that ended it, and is no part of it, are none of it either.
+    pub(crate) fn end(&mut self, done: Done) {
+        let all = self.text.chars().count();
+        if done.why == Why::Stop {
+            self.drawn.retain(|d| d.offset < all);
+        }
+        self.done = Some(done);
     }
 
     fn whole(&self, kind: Kind, index: usize, tokenizer: &Tokenizer) -> Value {
@@ -188,7 +224,11 @@ impl LogProb {
     pub(crate) fn list(drawn: &[LogProb], kind: Kind, tokenizer: &Tokenizer) -> Value {
         // JSON knows no infinity.
         let finite = |x: f32| x.max(-9999.0);
-        let text = |id| String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned();
+        // A part of a character has no text; OpenAI writes its bytes.
+        let text = |id| match String::from_utf8(tokenizer.token_bytes(id)) {
+            Ok(text) => text,
+            Err(e) => e.as_bytes().iter().fold("bytes:".into(), |s, b| format!("{s}\\x{b:02x}")),
+        };
         match kind {
             Kind::Chat => {
                 let entry = |id: u32, log_prob: f32| {

@@ -24,7 +24,7 @@ const WORTH: usize = 64;
 pub(super) fn place(slots: &[Slot], session: &Session, ask: &Ask) -> Option<Place> {
     let rest = ask.prompt.as_slice();
     // The last position's logits are needed, or those of all.
-    let most = if ask.score_prompt { 0 } else { rest.len() - 1 };
+    let most = if ask.score_prompt || !ask.reuse { 0 } else { rest.len() - 1 };
     let held = |seq: usize| {
         let common = slots[seq].cached.as_slice().common(rest);
         let keep = rest.whole(common.min(most));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use runtime::sampler::{LogProbs, Sampler};
+use runtime::sampler::{LogProbs, Sampler, SamplingError};
 use runtime::tokenizer::StreamDecoder;
 use runtime::{Model, Prompt, RuntimeError};
 
@@ -172,7 +172,11 @@ impl Work {
 
     /// The answer is over, as it can't go on.
     pub(super) fn fail(&mut self, e: &RuntimeError) -> bool {
-        self.job.tell(Event::Failed(Failure::Model(e.to_string())));
+        let failure = match e {
+            RuntimeError::Sampling(SamplingError::Grammar(e)) => Failure::Form(e.to_string()),
+            e => Failure::Model(e.to_string()),
+        };
+        self.job.tell(Event::Failed(failure));
         true
     }
 }

@@ -38,8 +38,9 @@ impl Stops {
 
 /// Bytes at the end of `held` that `text` begins with, without being all of it.
 fn overlap(held: &str, text: &str) -> usize {
-    let beginnings = text.char_indices().map(|(at, _)| at).rev();
-    beginnings.into_iter().find(|&at| held.ends_with(&text[..at])).unwrap_or(0)
+    let longest = text.floor_char_boundary(held.len().min(text.len() - 1));
+    let beginnings = text[..longest].char_indices().map(|(at, _)| at).chain([longest]);
+    beginnings.rev().find(|&at| held.ends_with(&text[..at])).unwrap_or(0)
 }
 
 #[cfg(test)]

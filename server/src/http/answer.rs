@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::prompts::Prepared;
 use super::{App, now, reply};
 use crate::Note;
-use crate::api::{ApiError, Choice, Head, Kind, LogProb, Usage};
+use crate::api::{ApiError, Choice, Head, Kind, LogProb, Status, Usage};
 use crate::engine::{Done, Event, Failure};
 
 /// While a prompt is read nothing is said for so long at most, so that nobody in between gives up.
@@ -32,18 +32,24 @@ pub(super) async fn answer(
 ) -> Result<Response, ApiError> {
     let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
     let id = format!("{prefix}-{:016x}", SamplingParams::fresh_seed());
-    let head = Head { kind, id, created: now(), model: app.name.clone() };
+    let head = Head {
+        kind,
+        id,
+        created: now(),
+        model: app.name.clone(),
+        wants_usage: prepared.wants_usage,
+    };
     let (events, receiver) = unbounded_channel();
-    let Prepared { asks, echoes, each, streams, wants_usage } = prepared;
+    let Prepared { asks, echoes, each, streams, .. } = prepared;
     let wants_log_probs = asks.first().is_some_and(|ask| ask.log_probs.is_some());
-    for (index, ask) in asks.into_iter().enumerate() {
-        app.engine.answer(ask, index, &events)?;
-    }
+    app.engine.answer(asks, &events)?;
     drop(events);
-    let choices = echoes.into_iter().map(|echo| Choice::new(wants_log_probs, echo)).collect();
+    let tokenizer = app.engine.model().tokenizer();
+    let choices = echoes.into_iter().map(|echo| Choice::new(wants_log_probs, echo, tokenizer));
+    let choices = choices.collect();
     let written = Written { app: app.clone(), head, each, choices, receiver };
     match streams {
-        true => Ok(written.stream(wants_usage)),
+        true => Ok(written.stream()),
         false => written.whole().await,
     }
 }
@@ -75,16 +81,17 @@ impl Written {
         let Some((index, event)) = self.receiver.recv().await else {
             return Err(Failure::Stopping);
         };
+        let model = self.app.engine.model();
         let choice = &mut self.choices[index];
         match event {
             Event::Piece(piece) => {
                 let from = choice.drawn.len();
-                choice.push(&piece.text, piece.drawn);
+                choice.push(&piece.text, piece.drawn, model.tokenizer());
                 Ok(Some((index, News::Piece(piece.text, from))))
             }
             Event::Done(done) => {
                 (self.app.log)(Note::Answered(&done));
-                choice.done = Some(done.clone());
+                choice.end(done.clone());
                 Ok(Some((index, News::Done(done))))
             }
             Event::Failed(failure) => Err(failure),
@@ -94,14 +101,17 @@ impl Written {
     /// In one piece.
     async fn whole(mut self) -> Result<Response, ApiError> {
         while self.next().await?.is_some() {}
-        Ok(reply(
-            200,
-            &self.head.whole(&self.choices, self.each, self.app.engine.model().tokenizer()),
-        ))
+        // Many answers with many probabilities are megabytes.
+        let write = move || {
+            let tokenizer = self.app.engine.model().tokenizer();
+            reply(200, &self.head.whole(&self.choices, self.each, tokenizer))
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|e| ApiError::new(Status::Internal, e.to_string()))
     }
 
     /// As server-sent events (HTML standard, 9.2), as they come.
-    fn stream(self, wants_usage: bool) -> Response {
+    fn stream(self) -> Response {
         let first = self.choices.iter().enumerate().filter_map(|(index, choice)| {
             let echo = || (!choice.text().is_empty()).then(|| self.piece(index, choice.text(), 0));
             self.head.first(index).or_else(echo)
@@ -110,7 +120,7 @@ impl Written {
         let lines =
             unfold((self, lines, false), move |(mut written, mut lines, mut over)| async move {
                 while lines.is_empty() && !over {
-                    over = written.write(&mut lines, wants_usage).await;
+                    over = written.write(&mut lines).await;
                 }
                 let line = Line::default().data(lines.pop_front()?);
                 Some((Ok::<_, Infallible>(line), (written, lines, over)))
@@ -127,7 +137,7 @@ impl Written {
     }
 
     /// The lines of what comes next. Says whether they are the last.
-    async fn write(&mut self, lines: &mut VecDeque<String>, wants_usage: bool) -> bool {
+    async fn write(&mut self, lines: &mut VecDeque<String>) -> bool {
         match self.next().await {
             Ok(Some((index, News::Piece(text, from)))) => {
                 lines.push_back(self.piece(index, &text, from).to_string());
@@ -138,7 +148,7 @@ impl Written {
                 false
             }
             Ok(None) => {
-                if wants_usage {
+                if self.head.wants_usage {
                     let done = self.choices.iter().filter_map(|choice| choice.done.as_ref());
                     lines.push_back(self.head.usage(Usage::of(done, self.each)).to_string());
                 }

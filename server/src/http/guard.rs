@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{App, error};
+use crate::Note;
 use crate::api::{ApiError, Status};
 
 /// What is asked of requests.
@@ -36,13 +37,29 @@ impl Guard {
         self.origins.iter().any(|o| o == "*" || *o == origin) || host.is_some_and(is_here)
     }
 
+    /// Is it a name of the machine, or where pages may come from (a proxy's name)?
+    fn is_called(&self, host: &str) -> bool {
+        let host = host.to_lowercase();
+        let mut hosts = self.origins.iter().filter_map(|o| Some(o.split_once("://")?.1));
+        is_here(&host)
+            || hosts.any(|allowed| allowed == host)
+            || self.origins.iter().any(|o| o == "*")
+    }
+
     /// # Errors
     /// What is wrong with a request.
     fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), ApiError> {
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
-        if let Some(host) = text(header::HOST).filter(|host| self.local && !is_here(host)) {
-            let message =
-                format!("{host:?} is no name of this machine; ask 127.0.0.1 or localhost");
+        for name in [header::HOST, header::ORIGIN] {
+            if headers.get_all(&name).iter().count() > 1 {
+                return Err(ApiError::new(Status::BadRequest, format!("more than one {name}")));
+            }
+        }
+        if let Some(host) = text(header::HOST).filter(|host| self.local && !self.is_called(host)) {
+            let message = format!(
+                "{host:?} is no name of this machine; ask 127.0.0.1 or localhost, or start the server with \
+                 --allow-origin https://{host}"
+            );
             return Err(ApiError::new(Status::Forbidden, message));
         }
         if let Some(origin) = text(header::ORIGIN).filter(|origin| !self.lets_in(origin)) {
@@ -54,7 +71,9 @@ impl Guard {
         if matches!(path, "/health" | "/v1/health") {
             return Ok(());
         }
-        let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+        let given = text(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
+        let given =
+            given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, k)| k);
         match given {
             Some(given) if same(given.trim().as_bytes(), key.as_bytes()) => Ok(()),
             _ => Err(ApiError::new(
@@ -67,9 +86,14 @@ impl Guard {
 
 /// Is it a name of the machine itself, with or without a port?
 fn is_here(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, port)) if port.strip_prefix(':').map_or(port.is_empty(), is_port) => name,
+        Some(_) => return false,
+        None => match host.rsplit_once(':') {
+            Some((name, port)) if is_port(port) => name,
+            _ => host,
+        },
     };
     let name = name.to_lowercase();
     name == "localhost"
@@ -92,7 +116,10 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     // Browsers ask without the key.
     let path = if asks_first { "/health" } else { request.uri().path() };
     let mut response = match app.guard.check(headers, path) {
-        Err(e) => error(&e),
+        Err(e) => {
+            (app.log)(Note::Refused { status: e.status.code(), message: e.message() });
+            error(&e)
+        }
         Ok(()) if asks_first => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,
     };
@@ -136,9 +163,18 @@ mod tests {
         ] {
             assert!(is_here(host), "{host}");
         }
-        for host in
-            ["", "example.org", "localhost.example.org:80", "192.168.0.1:80", "[::2]", "0.0.0.0"]
-        {
+        for host in [
+            "",
+            "example.org",
+            "localhost.example.org:80",
+            "192.168.0.1:80",
+            "[::2]",
+            "0.0.0.0",
+            "[::1].example.org",
+            "[::1",
+            "localhost:80:80",
+            "127.0.0.1:x",
+        ] {
             assert!(!is_here(host), "{host}");
         }
     }
@@ -155,6 +191,9 @@ mod tests {
         assert_eq!(of("localhost:8080", "https://example.org"), 403);
         assert_eq!(of("localhost:8080", "null"), 403);
         assert_eq!(of("evil.example.org:8080", "http://localhost"), 403);
+        assert_eq!(of("app.example.org", "http://localhost"), 200, "a proxy of that name");
+        let twice = [(header::HOST, "localhost"), (header::HOST, "example.org")];
+        assert_eq!(check(&guard, &twice, "/"), 400);
         let anyone = Guard::new("0.0.0.0:8080".parse().unwrap(), None, vec!["*".into()]);
         assert_eq!(
             check(&anyone, &[(header::HOST, "a.b"), (header::ORIGIN, "https://c.d")], "/"),
@@ -167,6 +206,7 @@ mod tests {
         let guard = Guard::new("0.0.0.0:80".parse().unwrap(), Some("secret".into()), Vec::new());
         let with = |value| check(&guard, &[(header::AUTHORIZATION, value)], "/v1/models");
         assert_eq!(with("Bearer secret"), 200);
+        assert_eq!(with("bearer secret"), 200);
         assert_eq!(with("Bearer Secret"), 401);
         assert_eq!(with("Bearer secret2"), 401);
         assert_eq!(with("secret"), 401);

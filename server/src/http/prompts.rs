@@ -1,6 +1,7 @@
 //! From requests to prompts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use runtime::Prompt;
@@ -13,8 +14,8 @@ use runtime::vision::ImageRows;
 use super::App;
 use crate::api::chat::{ChatRequest, Sent};
 use crate::api::completions::{CompletionRequest, RawPrompt};
-use crate::api::{ApiError, Common, Echo, Status, picture};
-use crate::engine::Ask;
+use crate::api::{ApiError, Common, Echo, Status, Whole, picture};
+use crate::engine::{Ask, Failure, MOST_WAITING};
 use crate::{NotSeen, Note};
 
 /// What a request comes to.
@@ -31,14 +32,18 @@ pub(super) struct Prepared {
 }
 
 /// A conversation, in the model's format.
-pub(super) fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Prepared, ApiError> {
+pub(super) fn of_chat(
+    app: &App,
+    request: ChatRequest,
+    gone: &Arc<AtomicBool>,
+) -> Result<Prepared, ApiError> {
     request.check()?;
     let log_probs = request.log_probs()?;
     let ChatRequest { messages, common, max_completion_tokens, .. } = request;
     // What is wrong with the numbers is said before pictures are looked at.
     let wishes = Wishes::new(app, &common, max_completion_tokens, log_probs)?;
     let messages: Vec<_> = messages.into_iter().map(|m| m.take()).collect::<Result<_, _>>()?;
-    let mut views = Vec::new();
+    let (mut views, mut positions) = (Vec::new(), 0);
     let mut said = Vec::new();
     for (role, sent) in messages {
         let mut parts = Vec::new();
@@ -46,7 +51,13 @@ pub(super) fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Prepared, 
             parts.push(match part {
                 Sent::Text(text) => Part::Text(text),
                 Sent::Image(url) => {
-                    let seen = look(app, picture(&url)?)?;
+                    let seen = look(app, picture(&url)?, gone)?;
+                    positions += seen.iter().map(|view| view.len()).sum::<usize>();
+                    if positions > app.engine.context() {
+                        // With the words it would be more; nobody need look at the others.
+                        let context = app.engine.context();
+                        return Err(Failure::TooLong { tokens: positions, context }.into());
+                    }
                     let crops = seen.len().saturating_sub(1);
                     views.extend(seen);
                     Part::Image { crops }
@@ -58,13 +69,14 @@ pub(super) fn of_chat(app: &Arc<App>, request: ChatRequest) -> Result<Prepared, 
     let model = app.engine.model();
     let prompt = model.template().render_prompt(model.tokenizer(), &said, true, views);
     let prompt = prompt.map_err(|e| ApiError::field("messages", e.to_string()))?;
-    Ok(wishes.of(vec![(prompt, None)], &common))
+    wishes.of(app, vec![(prompt, None)], &common)
 }
 
 /// Texts or tokens, as they are.
 pub(super) fn of_completions(
-    app: &Arc<App>,
+    app: &App,
     request: CompletionRequest,
+    _gone: &Arc<AtomicBool>,
 ) -> Result<Prepared, ApiError> {
     request.check()?;
     let (log_probs, echoes) = (request.log_probs()?, request.echoes());
@@ -92,7 +104,7 @@ pub(super) fn of_completions(
         Ok((Prompt::from(ids), echo))
     };
     let prompts = prompt.take()?.into_iter().map(one).collect::<Result<_, _>>()?;
-    Ok(wishes.of(prompts, &common))
+    wishes.of(app, prompts, &common)
 }
 
 /// How answers are to be written.
@@ -109,7 +121,7 @@ impl Wishes {
     fn new(
         app: &App,
         common: &Common,
-        limit: Option<i64>,
+        limit: Option<Whole>,
         log_probs: Option<usize>,
     ) -> Result<Self, ApiError> {
         let model = app.engine.model();
@@ -120,7 +132,7 @@ impl Wishes {
         Ok(Wishes {
             grammar,
             sampling: common.sampling(&app.sampling, app.seed, vocab)?,
-            limit: common.limit(limit),
+            limit: common.limit(limit)?,
             stop: common.stops()?,
             each: common.choices()?,
             log_probs,
@@ -128,8 +140,19 @@ impl Wishes {
     }
 
     /// Each answer has a seed of its own.
-    fn of(self, prompts: Vec<(Prompt, Option<Echo>)>, common: &Common) -> Prepared {
+    fn of(
+        self,
+        app: &App,
+        prompts: Vec<(Prompt, Option<Echo>)>,
+        common: &Common,
+    ) -> Result<Prepared, ApiError> {
         let each = self.each;
+        // Before there are many of them.
+        prompts.iter().try_for_each(|(prompt, _)| app.engine.check(prompt))?;
+        let answers = prompts.len() * each;
+        if answers > MOST_WAITING {
+            return Err(Failure::TooMany { answers }.into());
+        }
         let (mut asks, mut echoes) = (Vec::new(), Vec::new());
         for (prompt, echo) in prompts {
             for _ in 0..each {
@@ -142,50 +165,45 @@ impl Wishes {
                     stop: self.stop.clone(),
                     log_probs: self.log_probs,
                     score_prompt: echo.is_some() && self.log_probs.is_some(),
+                    reuse: common.reuses(),
                     ignore_eos: common.ignores_eos(),
                     grammar: self.grammar.clone(),
                 });
                 echoes.push(echo.clone());
             }
         }
-        Prepared {
+        Ok(Prepared {
             asks,
             echoes,
             each,
             streams: common.streams(),
             wants_usage: common.wants_usage(),
-        }
+        })
     }
 }
 
 /// The rows of a picture file.
-fn look(app: &Arc<App>, file: Vec<u8>) -> Result<Vec<Arc<ImageRows>>, ApiError> {
+fn look(app: &App, file: Vec<u8>, gone: &Arc<AtomicBool>) -> Result<Vec<Arc<ImageRows>>, ApiError> {
     let Some(eyes) = &app.eyes else {
-        return Err(ApiError::field(
-            "messages",
-            "the server was started without what looks at pictures",
-        ));
+        let message = "the server was started without what looks at pictures";
+        return Err(ApiError::field("messages", message));
     };
     let start = Instant::now();
+    let (eyes, cancel) = (eyes.clone(), gone.clone());
     // Someone before may have panicked: it opens what it needs anew.
-    let lock = || eyes.lock().unwrap_or_else(|e| e.into_inner());
-    let seen = if lock().is_beside() {
-        let app = app.clone();
-        app.clone().engine.between(move || {
-            let eyes = app.eyes.as_ref()?;
-            Some(eyes.lock().unwrap_or_else(|e| e.into_inner()).look(&file))
-        })?
-    } else {
-        Some(lock().look(&file))
-    };
-    let views = match seen {
-        Some(Ok(views)) => views,
-        Some(Err(NotSeen::Request(message))) => return Err(ApiError::field("messages", message)),
-        Some(Err(NotSeen::Failed(message))) => {
-            return Err(ApiError::new(Status::Internal, message));
+    let beside = eyes.lock().unwrap_or_else(|e| e.into_inner()).is_beside();
+    let look = move || {
+        let mut eyes = eyes.lock().unwrap_or_else(|e| e.into_inner());
+        match cancel.load(Ordering::Relaxed) {
+            true => Err(NotSeen::Failed("nobody waits for it any more".into())),
+            false => eyes.look(&file, &cancel),
         }
-        None => return Err(ApiError::new(Status::Internal, "there are no eyes")),
     };
+    let seen = if beside { app.engine.between(look)? } else { look() };
+    let views = seen.map_err(|e| match e {
+        NotSeen::Request(message) => ApiError::field("messages", message),
+        NotSeen::Failed(message) => ApiError::new(Status::Internal, message),
+    })?;
     let tokens = views.iter().map(|view| view.len()).sum();
     (app.log)(Note::Seen { tokens, took: start.elapsed() });
     Ok(views)
