@@ -60,8 +60,6 @@ impl Schedule {
             self.drop_unwanted();
             self.begin();
             self.pass();
-            let busy = self.slots.iter().filter(|slot| slot.work.is_some()).count();
-            self.shared.busy.store(busy, Ordering::Relaxed);
         }
         while let Ok(order) = self.orders.try_recv() {
             if let Order::Answer(job) = order {
@@ -133,14 +131,18 @@ impl Schedule {
             self.slots[slot].cached = cached;
             self.begun += 1;
             self.slots[slot].work = Work::new(job, kept, self.begun);
+            let works = usize::from(self.slots[slot].work.is_some());
+            self.shared.busy.fetch_add(works, Ordering::Relaxed);
         }
     }
 
     /// The answer in a slot is over. What the cache holds of it stays.
     fn end(&mut self, seq: usize) {
         self.ended += 1;
-        self.slots[seq].work = None;
         self.slots[seq].used = self.ended;
+        if self.slots[seq].work.take().is_some() {
+            self.shared.busy.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes everything that there is to do a step further.
