@@ -27,7 +27,7 @@ fn demo() -> Arc<Model> {
     DEMO.1.clone()
 }
 
-/// Kernels without int8, an f32 cache: what is different is wrong.
+/// Float weights and an f32 cache: what is different is wrong.
 fn exact() -> SessionOptions {
     SessionOptions {
         kv_type: KvType::F32,
@@ -42,17 +42,7 @@ fn engine(model: &Arc<Model>, options: SessionOptions) -> Engine {
 }
 
 fn greedy(prompt: impl Into<Prompt>, limit: usize) -> Ask {
-    Ask {
-        prompt: prompt.into(),
-        sampling: SamplingParams::greedy(),
-        limit,
-        stop: Vec::new(),
-        log_probs: Some(2),
-        score_prompt: false,
-        reuse: true,
-        ignore_eos: false,
-        grammar: None,
-    }
+    Ask { limit, log_probs: Some(2), ..Ask::new(prompt, SamplingParams::greedy()) }
 }
 
 /// An answer, whole.

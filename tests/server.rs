@@ -36,7 +36,10 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Server {
-        let mut all = vec!["serve", DEMO.1.to_str().unwrap(), "--port", "0", "--device", "cpu"];
+        let mut all = vec!["serve", DEMO.1.to_str().unwrap(), "--port", "0"];
+        if !args.contains(&"--device") {
+            all.extend(["--device", "cpu"]);
+        }
         all.extend(args);
         let child = lapidary(&all).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         Server::listening(child)
@@ -301,7 +304,35 @@ fn answers_have_the_form_that_is_asked_for() {
 
 #[test]
 fn pictures_are_seen() {
-    let server = Server::start(&[]);
+    see(&Server::start(&[]));
+}
+
+/// There the tower has its turn between two passes of the session; a form has its tokens drawn on the CPU.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_serves_as_well() {
+    if common::gpu::adapter().is_none() {
+        return;
+    }
+    let server = Server::start(&["--device", "gpu"]);
+    std::thread::scope(|scope| {
+        let seeing = scope.spawn(|| see(&server));
+        for _ in 0..3 {
+            let (status, body) = server.post("/v1/chat/completions", &question(FRANCE));
+            assert_eq!(status, 200, "{body}");
+            assert_eq!(body["choices"][0]["message"]["content"], PARIS);
+        }
+        seeing.join().unwrap();
+    });
+    let wants = json!({"json_schema": {"enum": ["Rome", "Paris"]}});
+    let (_, body) = server.post("/v1/chat/completions", &with(question(FRANCE), wants));
+    let said: Value =
+        serde_json::from_str(body["choices"][0]["message"]["content"].as_str().unwrap()).unwrap();
+    assert!(said == "Rome" || said == "Paris", "{body}");
+}
+
+/// Shows a server a picture, and what are none.
+fn see(server: &Server) {
     let file =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/pictures/heart.png"));
     let data = base64::engine::general_purpose::STANDARD.encode(file.unwrap());

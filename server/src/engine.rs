@@ -47,6 +47,23 @@ pub struct Ask {
     pub grammar: Option<Grammar>,
 }
 
+impl Ask {
+    /// An answer as long as the model wants, drawn in this way.
+    pub fn new(prompt: impl Into<Prompt>, sampling: SamplingParams) -> Self {
+        Ask {
+            prompt: prompt.into(),
+            sampling,
+            limit: usize::MAX,
+            stop: Vec::new(),
+            log_probs: None,
+            score_prompt: false,
+            reuse: true,
+            ignore_eos: false,
+            grammar: None,
+        }
+    }
+}
+
 /// Something about an answer.
 #[derive(Debug)]
 pub enum Event {

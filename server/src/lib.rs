@@ -1,7 +1,35 @@
 //! A Gemma model for many: an [`Engine`] that writes several answers at a time, and a server for it that
 //! speaks OpenAI's interface over HTTP.
 //!
-//! Programs that need no HTTP can use the engine alone.
+//! Programs that need no HTTP can use the engine alone:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use lapidary_server::{Ask, Engine, Event};
+//! use runtime::{Model, Session, SessionOptions, chat::Message};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = Arc::new(Model::open("gemma-1b.gguf")?);
+//! let options = SessionOptions { sequences: 4, ..SessionOptions::default() };
+//! let engine = Engine::start(Session::new(model.clone(), &options)?, ())?;
+//! let asks = ["Three names for a cat?", "Three names for a dog?"].map(|text| {
+//!     let ids = model.template().render(model.tokenizer(), &[Message::user(text)], true);
+//!     Ask::new(ids, model.sampling().clone())
+//! });
+//! let (events, mut answers) = tokio::sync::mpsc::unbounded_channel();
+//! engine.answer(asks.into(), &events)?;
+//! drop(events);
+//! while let Some((index, event)) = answers.blocking_recv() {
+//!     match event {
+//!         Event::Piece(piece) => println!("{index}: {}", piece.text),
+//!         Event::Done(done) => println!("{index}: {} tokens", done.tokens),
+//!         Event::Failed(failure) => return Err(failure.into()),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod api;
 mod engine;
