@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
 
 use runtime::{Batch, Prompt, PromptSlice, Row, RuntimeError, Session};
 
@@ -11,9 +12,14 @@ use super::place::{Place, place};
 use super::slot::{Slot, Work};
 use super::{Event, Failure, Job, Order, Shared};
 
-/// Rows of prompts in a batch while others write: so many are read about as fast as more, and the others
-/// don't wait for long.
-const BESIDE: usize = 128;
+/// While others write, a pass with a part of a prompt takes about so long, by what the last one took: the
+/// others wait for their next token. Fewer rows than the first are read at little more than the speed of one.
+const WAIT: f64 = 0.25;
+const FEWEST: usize = 32;
+/// More than any batch has.
+const MOST: usize = 1 << 20;
+/// Rows in such a pass when nothing is known yet.
+const FIRST: usize = 128;
 
 /// The state of the engine's thread.
 pub(super) struct Schedule {
@@ -23,6 +29,8 @@ pub(super) struct Schedule {
     orders: Receiver<Order>,
     shared: Arc<Shared>,
     batch: Batch,
+    /// Rows of prompts in a batch while others write.
+    beside: usize,
     /// Answers begun, and ended.
     begun: u64,
     ended: u64,
@@ -49,6 +57,7 @@ impl Schedule {
             orders,
             shared,
             batch: Batch::default(),
+            beside: FIRST,
             begun: 0,
             ended: 0,
         }
@@ -154,13 +163,17 @@ impl Schedule {
         if shares.is_empty() {
             return;
         }
-        let Schedule { session, slots, batch, .. } = self;
+        let Schedule { session, slots, batch, beside, .. } = self;
+        let (rows, start) = (batch.rows.len(), Instant::now());
         let model = session.model().clone();
         let (vocab, context) = (model.weights().vocab(), session.cache().context());
         let mut over = Vec::new();
         match session.forward(batch) {
-            Ok(logits) => {
-                let mut logits = logits;
+            Ok(mut logits) => {
+                if rows >= FEWEST {
+                    let in_time = rows as f64 * WAIT / start.elapsed().as_secs_f64();
+                    *beside = (in_time as usize).clamp(FEWEST, MOST);
+                }
                 for share in &shares {
                     let slot = &mut slots[share.seq];
                     let Some(work) = &mut slot.work else { continue };
@@ -247,7 +260,7 @@ impl Schedule {
         working.sort_by_key(|(_, work)| (!work.writes(), work.number));
         let max = self.session.cpu().max_rows();
         let writing = working.iter().filter(|(_, work)| work.writes()).count();
-        let aim = if writing == 0 { max } else { max.min(writing + BESIDE) };
+        let aim = if writing == 0 { max } else { max.min(writing + self.beside) };
         let mut shares = Vec::new();
         for (seq, work) in working {
             let pending = work.pending.as_slice();
