@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use runtime::Prompt;
 use runtime::chat::{Message, Part};
-use runtime::grammar::Grammar;
+use runtime::grammar::{Grammar, GrammarError};
 use runtime::sampler::SamplingParams;
 use runtime::tokenizer::Special;
 use runtime::vision::ImageRows;
@@ -126,17 +126,21 @@ impl Wishes {
     ) -> Result<Self, ApiError> {
         let model = app.engine.model();
         let vocab = model.weights().vocab();
-        let form = common.form()?;
-        let grammar = form.map(|form| model.grammar(&form)).transpose();
-        let grammar = grammar.map_err(|e| ApiError::field("response_format", e.to_string()))?;
-        Ok(Wishes {
-            grammar,
+        let mut wishes = Wishes {
             sampling: common.sampling(&app.sampling, app.seed, vocab)?,
             limit: common.limit(limit)?,
             stop: common.stops()?,
             each: common.choices()?,
             log_probs,
-        })
+            grammar: None,
+        };
+        // What takes the longest comes last.
+        if let Some(form) = common.form()? {
+            let grammar = model.grammar(&form);
+            let wrong = |e: GrammarError| ApiError::field("response_format", e.to_string());
+            wishes.grammar = Some(grammar.map_err(wrong)?);
+        }
+        Ok(wishes)
     }
 
     /// Each answer has a seed of its own.
