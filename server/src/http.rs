@@ -35,6 +35,9 @@ use prompts::Prepared;
 
 /// The largest body of a request: some pictures in base64.
 const MOST_BYTES: usize = 64 << 20;
+/// See [`App::large`].
+const LARGE: usize = 1 << 20;
+const LARGE_AT_ONCE: usize = 2;
 /// Connections at the same time; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 512;
 /// How long a connection may say nothing between requests, or take for the head of one, and for its body.
@@ -53,6 +56,8 @@ pub(crate) struct App {
     seed: Option<u64>,
     log: Box<dyn Fn(Note<'_>) + Send + Sync>,
     guard: Guard,
+    /// Requests of more than [`LARGE`] bytes that are read at the same time: each may take many times that.
+    large: Semaphore,
     /// When the server began, in seconds since 1970.
     began: u64,
 }
@@ -70,8 +75,18 @@ pub(crate) fn serve(
     let Settings { name, sampling, seed, api_key, origins, eyes, log } = settings;
     let guard = Guard::new(address, api_key, origins);
     let (eyes, began) = (eyes.map(|eyes| Arc::new(Mutex::new(eyes))), now());
-    let app =
-        Arc::new(App { engine: engine.clone(), eyes, name, sampling, seed, log, guard, began });
+    let large = Semaphore::new(LARGE_AT_ONCE);
+    let app = Arc::new(App {
+        engine: engine.clone(),
+        eyes,
+        name,
+        sampling,
+        seed,
+        log,
+        guard,
+        large,
+        began,
+    });
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let served = runtime.block_on(async {
@@ -270,6 +285,10 @@ async fn prepared<R: DeserializeOwned + Send + 'static>(
         };
         ApiError::new(status, format!("{}; at most {MOST_BYTES} bytes are read", e.body_text()))
     })?;
+    let _turn = match body.len() {
+        0..=LARGE => None,
+        _ => app.large.acquire().await.ok(),
+    };
     let gone = Gone(Arc::default());
     let (app, flag) = (app.clone(), gone.0.clone());
     let work = tokio::task::spawn_blocking(move || {

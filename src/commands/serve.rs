@@ -78,9 +78,9 @@ fn log() -> Box<dyn Fn(Note<'_>) + Send + Sync> {
 
 /// What happened, for people to read. Parts of requests steer no terminal.
 fn line(note: &Note<'_>) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
     };
     match note {
         Note::Seen { tokens, took } => {

@@ -14,7 +14,7 @@ pub(crate) struct ChatRequest {
     pub(crate) common: Common,
     pub(crate) max_completion_tokens: Option<Whole>,
     logprobs: Option<bool>,
-    top_logprobs: Option<usize>,
+    top_logprobs: Option<Whole>,
     // What changes answers and isn't done here.
     tools: Option<Vec<Value>>,
     functions: Option<Vec<Value>>,
@@ -83,7 +83,8 @@ impl ChatRequest {
     /// When they are too many, or not asked for.
     pub(crate) fn log_probs(&self) -> Result<Option<usize>, ApiError> {
         let wanted = self.logprobs.unwrap_or(false);
-        match self.top_logprobs.unwrap_or(0) {
+        let top = self.top_logprobs.map_or(Ok(0), |n| n.count("top_logprobs"))?;
+        match top {
             n if n > MOST_LOGPROBS => {
                 let message = format!("top_logprobs is {n}; at most {MOST_LOGPROBS}");
                 Err(ApiError::field("top_logprobs", message))

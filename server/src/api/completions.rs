@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ApiError, Common};
+use super::{ApiError, Common, Whole};
 use crate::api::chat::MOST_LOGPROBS;
 
 /// The request.
@@ -11,11 +11,11 @@ pub(crate) struct CompletionRequest {
     pub(crate) prompt: Prompts,
     #[serde(flatten)]
     pub(crate) common: Common,
-    logprobs: Option<usize>,
+    logprobs: Option<Whole>,
     echo: Option<bool>,
     // What changes answers and isn't done here.
     suffix: Option<String>,
-    best_of: Option<usize>,
+    best_of: Option<Whole>,
 }
 
 /// One prompt or many.
@@ -67,7 +67,8 @@ impl CompletionRequest {
         if self.suffix.as_ref().is_some_and(|s| !s.is_empty()) {
             return not("suffix");
         }
-        if self.best_of.is_some_and(|n| n > self.common.choices().unwrap_or(1)) {
+        let best_of = self.best_of.map_or(Ok(0), |n| n.count("best_of"))?;
+        if best_of > self.common.choices()? {
             return not("best_of");
         }
         Ok(())
@@ -83,7 +84,7 @@ impl CompletionRequest {
     /// # Errors
     /// When they are too many.
     pub(crate) fn log_probs(&self) -> Result<Option<usize>, ApiError> {
-        match self.logprobs {
+        match self.logprobs.map(|n| n.count("logprobs")).transpose()? {
             Some(n) if n > MOST_LOGPROBS => {
                 let message = format!("logprobs is {n}; at most {MOST_LOGPROBS}");
                 Err(ApiError::field("logprobs", message))

@@ -11,7 +11,7 @@ use serde_json::{Number, Value};
 use super::ApiError;
 
 /// Answers that one prompt can have, texts that can end them and their bytes, tokens that can have biases.
-const MOST_CHOICES: usize = 16;
+const MOST_CHOICES: i64 = 16;
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 1024;
 const MOST_BIASES: usize = 1024;
@@ -32,7 +32,7 @@ pub(crate) struct Common {
     seed: Option<Whole>,
     stop: Option<OneOrMore>,
     max_tokens: Option<Whole>,
-    n: Option<usize>,
+    n: Option<Whole>,
     ignore_eos: Option<bool>,
     cache_prompt: Option<bool>,
     // What changes answers and isn't done here.
@@ -47,6 +47,17 @@ pub(crate) struct Common {
 /// A whole number, also one that is written as 5.0; of those from 2⁶³ on the lower 64 bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Whole(i64);
+
+impl Whole {
+    /// As a number of things.
+    ///
+    /// # Errors
+    /// When it is negative.
+    pub(crate) fn count(self, field: &'static str) -> Result<usize, ApiError> {
+        let wrong = |_| ApiError::field(field, format!("{field} is {}", self.0));
+        usize::try_from(self.0).map_err(wrong)
+    }
+}
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -175,8 +186,7 @@ impl Common {
         match newer.or(self.max_tokens) {
             // Others write -1 for no limit.
             None | Some(Whole(-1)) => Ok(usize::MAX),
-            Some(Whole(n)) => usize::try_from(n)
-                .map_err(|_| ApiError::field("max_tokens", format!("max_tokens is {n}"))),
+            Some(n) => n.count("max_tokens"),
         }
     }
 
@@ -185,8 +195,8 @@ impl Common {
     /// # Errors
     /// When they are none, or too many.
     pub(crate) fn choices(&self) -> Result<usize, ApiError> {
-        match self.n.unwrap_or(1) {
-            n @ 1..=MOST_CHOICES => Ok(n),
+        match self.n.map_or(1, |Whole(n)| n) {
+            n @ 1..=MOST_CHOICES => Ok(n as usize),
             n => Err(ApiError::field(
                 "n",
                 format!("n is {n}; 1 to {MOST_CHOICES} answers are possible"),
@@ -198,21 +208,20 @@ impl Common {
     ///
     /// # Errors
     /// For forms that aren't known.
-    pub(crate) fn form(&self) -> Result<Option<Form>, ApiError> {
+    pub(crate) fn form(&mut self) -> Result<Option<Form>, ApiError> {
         if self.grammar.as_ref().is_some_and(|g| *g != Value::Null && *g != "") {
             let message = "grammar is not done here; response_format is";
             return Err(ApiError::field("grammar", message));
         }
-        let format = self.response_format.as_ref().filter(|f| f.r#type != "text");
+        let format = self.response_format.take().filter(|f| f.r#type != "text");
         let Some(format) = format else {
-            return Ok(self.json_schema.clone().map(Form::Schema));
+            return Ok(self.json_schema.take().map(Form::Schema));
         };
-        let given =
-            format.json_schema.as_ref().and_then(|s| s.schema.as_ref()).or(format.schema.as_ref());
+        let given = format.json_schema.and_then(|s| s.schema).or(format.schema);
         let wrong = |message: String| Err(ApiError::field("response_format", message));
         match (format.r#type.as_str(), given) {
             ("json_object", None) => Ok(Some(Form::JsonObject)),
-            ("json_object" | "json_schema", Some(schema)) => Ok(Some(Form::Schema(schema.clone()))),
+            ("json_object" | "json_schema", Some(schema)) => Ok(Some(Form::Schema(schema))),
             ("json_schema", None) => wrong("response_format has no json_schema.schema".into()),
             (other, _) => wrong(format!(
                 "the response_format {other:?} is not known; text, json_object and json_schema are"

@@ -40,9 +40,12 @@ impl Guard {
     /// Is it a name of the machine, or where pages may come from (a proxy's name)?
     fn is_called(&self, host: &str) -> bool {
         let host = host.to_lowercase();
-        let mut hosts = self.origins.iter().filter_map(|o| Some(o.split_once("://")?.1));
+        let mut origins = self.origins.iter().filter_map(|o| o.split_once("://"));
         is_here(&host)
-            || hosts.any(|allowed| allowed == host)
+            || origins.any(|(scheme, allowed)| {
+                let port = if scheme == "https" { ":443" } else { ":80" };
+                allowed == host.strip_suffix(port).unwrap_or(&host)
+            })
             || self.origins.iter().any(|o| o == "*")
     }
 
@@ -192,6 +195,8 @@ mod tests {
         assert_eq!(of("localhost:8080", "null"), 403);
         assert_eq!(of("evil.example.org:8080", "http://localhost"), 403);
         assert_eq!(of("app.example.org", "http://localhost"), 200, "a proxy of that name");
+        assert_eq!(of("app.example.org:443", "http://localhost"), 200);
+        assert_eq!(of("app.example.org:80", "http://localhost"), 403);
         let twice = [(header::HOST, "localhost"), (header::HOST, "example.org")];
         assert_eq!(check(&guard, &twice, "/"), 400);
         let anyone = Guard::new("0.0.0.0:8080".parse().unwrap(), None, vec!["*".into()]);

@@ -39,9 +39,9 @@ pub(super) fn of_chat(
 ) -> Result<Prepared, ApiError> {
     request.check()?;
     let log_probs = request.log_probs()?;
-    let ChatRequest { messages, common, max_completion_tokens, .. } = request;
+    let ChatRequest { messages, mut common, max_completion_tokens, .. } = request;
     // What is wrong with the numbers is said before pictures are looked at.
-    let wishes = Wishes::new(app, &common, max_completion_tokens, log_probs)?;
+    let wishes = Wishes::new(app, &mut common, max_completion_tokens, log_probs)?;
     let messages: Vec<_> = messages.into_iter().map(|m| m.take()).collect::<Result<_, _>>()?;
     let (mut views, mut positions) = (Vec::new(), 0);
     let mut said = Vec::new();
@@ -80,8 +80,8 @@ pub(super) fn of_completions(
 ) -> Result<Prepared, ApiError> {
     request.check()?;
     let (log_probs, echoes) = (request.log_probs()?, request.echoes());
-    let CompletionRequest { prompt, common, .. } = request;
-    let wishes = Wishes::new(app, &common, None, log_probs)?;
+    let CompletionRequest { prompt, mut common, .. } = request;
+    let wishes = Wishes::new(app, &mut common, None, log_probs)?;
     let model = app.engine.model();
     let (vocab, special) = (model.weights().vocab(), model.tokenizer().special());
     let one = |prompt| {
@@ -120,7 +120,7 @@ struct Wishes {
 impl Wishes {
     fn new(
         app: &App,
-        common: &Common,
+        common: &mut Common,
         limit: Option<Whole>,
         log_probs: Option<usize>,
     ) -> Result<Self, ApiError> {
