@@ -12,9 +12,10 @@ use super::place::{Place, place};
 use super::slot::{Slot, Work};
 use super::{Event, Failure, Job, Order, Shared};
 
-/// While others write, a pass with a part of a prompt takes about so long, by what the last one took: the
-/// others wait for their next token. Fewer rows than the first are read at little more than the speed of one.
+/// Seconds that a pass with a part of a prompt takes while others write, about, by what the last one took: they
+/// wait so long for their next token.
 const WAIT: f64 = 0.25;
+/// Rows in such a pass at least: fewer take longer each.
 const FEWEST: usize = 32;
 /// More than any batch has.
 const MOST: usize = 1 << 20;
