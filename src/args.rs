@@ -90,9 +90,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) form: FormArgs,
     #[command(flatten)]
-    pub(crate) pictures: PictureArgs,
-    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
@@ -323,9 +323,9 @@ pub(crate) struct LogitsArgs {
     #[arg(short, long, value_name = "OUT.npy")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
-    pub(crate) pictures: PictureArgs,
-    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) pictures: PictureArgs,
 }
 
 /// Measure how fast a model runs here

@@ -18,11 +18,12 @@ use super::{EngineArgs, EyeArgs, SamplingArgs, at_least_one};
     after_help = "Examples:
   lapidary serve model.gguf
   lapidary serve model.gguf --port 9000 --parallel 8 --ctx 4096
-  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
+  curl http://127.0.0.1:8080/v1/models
 
-Programs made for OpenAI's interface take http://127.0.0.1:8080/v1 as its address, and any key. Where the
-server listens is written to standard output, all else to standard error. Ctrl-C ends it; that, and being
-told to end, is no failure here: the exit code is 0."
+Programs made for OpenAI's interface take http://127.0.0.1:8080/v1 as its
+address, and any key. Where the server listens is written to standard output,
+all else to standard error. Ctrl-C ends it; that, and being told to end, is no
+failure here: the exit code is 0."
 )]
 pub(crate) struct ServeArgs {
     /// The model, a .gguf file
@@ -47,9 +48,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
-    pub(crate) eyes: EyeArgs,
-    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) eyes: EyeArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
 }
