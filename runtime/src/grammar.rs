@@ -73,7 +73,7 @@ const MOST_TOKENS: usize = 1 << 24;
 const STACK: usize = 512 << 20;
 
 /// White space between the parts of JSON: a space, or a line break and some indentation. Without a bound
-/// small models write nothing else from some point on.
+/// a model may come to write nothing else.
 const SPACE: &str = r"\x20|\n[\x20\x09]{0,32}";
 
 impl Grammars {
