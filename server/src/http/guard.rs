@@ -89,6 +89,7 @@ impl Guard {
 
 /// Is it a name of the machine itself, with or without a port?
 fn is_here(host: &str) -> bool {
+    // By hand: `http`'s `Authority` takes `[::1].example.org` for `[::1]`.
     let is_port = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, port)) if port.strip_prefix(':').map_or(port.is_empty(), is_port) => name,
